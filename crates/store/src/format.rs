@@ -1,0 +1,1 @@
+//! The version of a data folder: newer ones are refused.

@@ -1,0 +1,1 @@
+//! The rows of a database: what its commits add up to.

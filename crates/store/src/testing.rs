@@ -1,0 +1,1 @@
+//! For tests: a disk that fails on demand, and what every commit log must do.
