@@ -1,0 +1,194 @@
+use super::*;
+
+fn from_file(text: &str) -> Result<Loaded, String> {
+    Loaded::from_text(text).map_err(|error| error.to_string())
+}
+
+fn refused(text: &str) -> String {
+    from_file(text).expect_err("must be refused")
+}
+
+fn loaded(set: &[&str], environment: &[(&str, &str)]) -> Result<Loaded, String> {
+    let sources = Sources {
+        set: set.iter().map(|text| (*text).to_owned()).collect(),
+        environment: environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+        ..Sources::default()
+    };
+    Loaded::load(&sources).map_err(|error| error.to_string())
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    let loaded = from_file("").unwrap();
+    assert_eq!(loaded.config.log.filter, "info");
+    assert_eq!(loaded.origin(&["log", "filter"]), Origin::Default);
+}
+
+#[test]
+fn a_key_that_nobody_knows_names_the_nearest_one_with_file_and_line() {
+    assert_eq!(
+        refused("[log]\nformat = \"json\"\nfiltre = \"debug\"\n"),
+        "sapwood.toml:3: unknown key log.filtre; did you mean log.filter?"
+    );
+    assert_eq!(
+        refused("[lgo]\n"),
+        "sapwood.toml:1: unknown key lgo; did you mean log?"
+    );
+}
+
+#[test]
+fn a_key_like_no_other_lists_what_is_known() {
+    assert_eq!(
+        refused("[log]\nzzz = 1\n"),
+        "sapwood.toml:2: unknown key log.zzz; known here: filter, format"
+    );
+}
+
+#[test]
+fn a_wrong_type_says_what_is_expected() {
+    assert_eq!(
+        refused("[store]\ncache_bytes = \"much\"\n"),
+        "sapwood.toml:2: store.cache_bytes: expected a whole number, 0 or more, got \"much\""
+    );
+    assert_eq!(
+        refused("[store]\ncache_bytes = -1\n"),
+        "sapwood.toml:2: store.cache_bytes: expected a whole number, 0 or more, got -1"
+    );
+    assert_eq!(
+        refused("[log]\nformat = \"xml\"\n"),
+        "sapwood.toml:2: log.format: expected one of \"auto\", \"human\", \"json\", got \"xml\""
+    );
+    assert_eq!(
+        refused("[log]\nfilter = 1\n"),
+        "sapwood.toml:2: log.filter: expected a text in quotes, got 1"
+    );
+    assert_eq!(
+        refused("log = 1\n"),
+        "sapwood.toml:1: log: expected a table, got 1"
+    );
+}
+
+#[test]
+fn text_that_is_no_toml_is_refused_with_its_line() {
+    assert!(refused("[log]\nfilter = \n").starts_with("sapwood.toml:2: "));
+    assert!(refused("[log\n").starts_with("sapwood.toml:1: "));
+}
+
+#[test]
+fn set_wins_over_the_environment_and_remembers_where_it_was_said() {
+    let loaded = loaded(
+        &["log.filter=warn"],
+        &[
+            ("SAPWOOD_LOG_FILTER", "debug"),
+            ("SAPWOOD_LOG_FORMAT", "json"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(loaded.config.log.filter, "warn");
+    assert_eq!(loaded.config.log.format, LogFormat::Json);
+    assert_eq!(
+        loaded.origin(&["log", "filter"]).to_string(),
+        "--set log.filter=warn"
+    );
+    assert_eq!(
+        loaded.origin(&["log", "format"]).to_string(),
+        "environment SAPWOOD_LOG_FORMAT"
+    );
+}
+
+#[test]
+fn a_value_without_a_type_takes_the_type_that_its_key_has() {
+    let loaded = loaded(
+        &[
+            "store.cache_bytes=1_000",
+            "log.filter=true",
+            "store.data=\"a b\"",
+        ],
+        &[],
+    )
+    .unwrap();
+    assert_eq!(loaded.config.store.cache_bytes, 1000);
+    assert_eq!(loaded.config.log.filter, "true");
+    assert_eq!(loaded.config.store.data, Path::new("a b"));
+}
+
+#[test]
+fn a_slip_in_the_environment_or_in_set_is_refused_by_name() {
+    assert_eq!(
+        loaded(&[], &[("SAPWOOD_LOG_FILTR", "x")]).unwrap_err(),
+        "environment SAPWOOD_LOG_FILTR: unknown key SAPWOOD_LOG_FILTR; did you mean SAPWOOD_LOG_FILTER?"
+    );
+    assert_eq!(
+        loaded(&["log.filtr=x"], &[]).unwrap_err(),
+        "--set log.filtr=x: unknown key log.filtr; did you mean log.filter?"
+    );
+    assert_eq!(
+        loaded(&["log.filter"], &[]).unwrap_err(),
+        "--set log.filter: expected key=value"
+    );
+    assert_eq!(
+        loaded(&["store.cache_bytes=lots"], &[]).unwrap_err(),
+        "--set store.cache_bytes=lots: store.cache_bytes: expected a whole number, 0 or more, got \"lots\""
+    );
+}
+
+#[test]
+fn an_empty_table_declares_a_resource() {
+    let loaded = from_file("[databases.default.resources.\"sensors/{id}\"]\n").unwrap();
+    assert!(
+        loaded.config.databases["default"]
+            .resources
+            .contains_key("sensors/{id}")
+    );
+    assert!(
+        loaded
+            .report()
+            .contains("databases.default.resources.\"sensors/{id}\" = {}  "),
+        "{}",
+        loaded.report()
+    );
+}
+
+#[test]
+fn what_a_resource_can_not_say_yet_is_refused_as_such() {
+    let text = "[databases.default.resources.\"sensors/{id}\"]\nexpires = 5\n";
+    assert_eq!(
+        refused(text),
+        "sapwood.toml:2: databases.default.resources.\"sensors/{id}\".expires: planned, but not there yet: take the line out"
+    );
+}
+
+#[test]
+fn a_resource_can_be_declared_by_set() {
+    let loaded = loaded(&["databases.default.resources.\"a=b/{id}\"={}"], &[]).unwrap();
+    assert!(
+        loaded.config.databases["default"]
+            .resources
+            .contains_key("a=b/{id}")
+    );
+}
+
+#[test]
+fn the_report_has_every_key_with_its_origin() {
+    let loaded = loaded(&["log.filter=warn"], &[]).unwrap();
+    let report = loaded.report();
+    for key in report::keys() {
+        assert!(report.contains(&format!("{} = ", key.join("."))), "{key:?}");
+    }
+    assert!(
+        report
+            .lines()
+            .any(|line| line.starts_with("log.filter = \"warn\"")
+                && line.ends_with("# --set log.filter=warn"))
+    );
+}
+
+#[test]
+fn no_two_keys_share_a_variable_of_the_environment() {
+    let keys = report::keys();
+    let names: std::collections::BTreeSet<_> = keys.iter().map(|path| variable(path)).collect();
+    assert_eq!(names.len(), keys.len());
+}
