@@ -4,12 +4,25 @@
 //! [`json`], [`cbor`] and [`msgpack`] carry it over the wire, [`stored`] to disk, and [`spelling`] reads and writes the
 //! keys that give JSON bytes, priorities and server values. What a format cannot say is in `docs/formats.md`.
 
+mod budget;
+pub mod cbor;
+#[doc(hidden)]
+pub mod fuzz;
+pub mod json;
 mod limits;
 mod map;
+pub mod msgpack;
 mod order;
+mod payload;
+mod reader;
+pub mod spelling;
+pub mod stored;
 mod value;
 
 pub use limits::{DecodeError, DecodeErrorKind, Limits};
-pub use map::{DuplicateKey, Map};
+pub use map::{DuplicateKey, Iter, Map};
 pub use order::{integer_key, key_cmp, number_cmp, priority_cmp, utf16_cmp, value_cmp};
-pub use value::{Blob, Text, VALUE_KEY, Value};
+pub use payload::{Format, decode_payload, decode_typed};
+pub use spelling::{ReadError, ServerValue, Spelled, SpellingError, SpellingErrorKind};
+pub use stored::StoredError;
+pub use value::{Blob, NotFinite, Text, VALUE_KEY, Value};

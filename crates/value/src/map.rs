@@ -173,6 +173,17 @@ impl Map {
     }
 }
 
+impl Map {
+    /// A map of entries that are known to be in key order, each key once.
+    pub(crate) fn from_sorted(entries: Vec<(Text, Value)>, implied: bool) -> Self {
+        debug_assert!(
+            entries.is_sorted_by(|(a, _), (b, _)| key_cmp(a, b).is_lt()),
+            "keys in order"
+        );
+        Self { entries, implied }
+    }
+}
+
 /// `==` is about what a map holds, not about who made it.
 impl PartialEq for Map {
     fn eq(&self, other: &Self) -> bool {
