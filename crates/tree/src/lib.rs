@@ -1,1 +1,21 @@
-//! Sapwood: tree.
+//! Records over a tree: paths, rows, writes, and who is told what.
+//!
+//! Everything here is pure: rows are read through [`Rows`], and a [`Draft`] says which rows a commit changes; nothing
+//! here knows where rows are kept. Section numbers are those of the design.
+
+mod declared;
+mod key;
+mod limits;
+mod path;
+mod payload;
+mod row;
+mod rows;
+mod write;
+
+pub use declared::{Declared, Pattern, PatternError};
+pub use limits::Limits;
+pub use path::{Path, PathError, Segments, is_segment};
+pub use payload::{Payload, PayloadForm};
+pub use row::{Below, Row, RowError, RowKind};
+pub use rows::{MemoryRows, Rows, RowsError, Skip};
+pub use write::{Applied, Draft, Op, OpError, OpKind, RowChanges, Settings, WriteError};
