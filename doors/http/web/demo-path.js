@@ -25,6 +25,19 @@ export function plainOf(segments) {
   return "/" + segments.map((segment) => (/^~*$/.test(segment) ? segment + "~" : segment)).join("/");
 }
 
+/** The fragment that names a path in this page's own address, and back. */
+export function fragmentOf(segments) {
+  return "#" + plainOf(segments).split("/").map(encodeURIComponent).join("/");
+}
+
+export function pathOfFragment(fragment) {
+  try {
+    return segmentsOf(fragment.slice(1).split("/").map(decodeURIComponent).join("/"));
+  } catch {
+    return [];
+  }
+}
+
 function unescapeTildes(segment) {
   return /^~+$/.test(segment) ? segment.slice(1) : segment;
 }

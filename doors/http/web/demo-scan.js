@@ -1,9 +1,9 @@
 // Reads JSON text piece by piece and keeps a sketch of it that is bounded whatever the text's size.
 //
-// A sketch is { kind, text, cut, size, children, complete }. `kind` is null, boolean, number, string, bytes, array,
+// A sketch is { key, kind, text, cut, size, children, complete }. `kind` is null, boolean, number, string, bytes, array,
 // map, or absent. `text` is a number's source, a string's first characters (`cut` says that there are more), or the
-// media type of bytes. `children` is [[key, sketch], …] in the order of the text, and `complete` says that it holds
-// all of them.
+// media type of bytes. `children` is the sketches of the first children in the order of the text, and `complete` says
+// that it holds all of them.
 
 /** How many children are kept by depth, beyond the limit that the caller gives for the top. */
 const CHILDREN_KEPT = [8, 4];
@@ -11,10 +11,10 @@ const CHILDREN_KEPT = [8, 4];
 const CHARS_KEPT = 4096;
 const CHARS_KEPT_DEEP = 64;
 
-export const ABSENT = Object.freeze({ kind: "absent", text: "", cut: false, size: 0, children: [], complete: true });
+export const ABSENT = Object.freeze({ key: "", kind: "absent", text: "", cut: false, size: 0, children: [], complete: true });
 
-function sketch(kind, text = "") {
-  return { kind, text, cut: false, size: 0, children: [], complete: true };
+function sketch(kind, key = "") {
+  return { key, kind, text: "", cut: false, size: 0, children: [], complete: true };
 }
 
 /** A pull parser turned round: `push` text until it returns true. Throws SyntaxError at what is not JSON. */
@@ -24,12 +24,10 @@ export class Scanner {
   #ended = false;
   #limit;
   #steps;
-  #onChild;
 
   /** Keeps at most `limit` children of the value itself, and stops reading at the first one more. */
-  constructor({ limit, onChild = () => {} }) {
+  constructor(limit) {
     this.#limit = limit;
-    this.#onChild = onChild;
     this.#steps = this.#top();
     this.result = sketch("map");
   }
@@ -107,9 +105,7 @@ export class Scanner {
       } else if (into.kind === "bytes" && key === ".type") {
         into.text = (yield* this.#string(CHARS_KEPT_DEEP, sketch("string"))).text;
       } else {
-        const child = yield* this.#value(depth + 1, sketch("null"));
-        into.children.push([key, child]);
-        if (depth === 0) this.#onChild(key, child);
+        into.children.push(yield* this.#value(depth + 1, sketch("null", key)));
       }
       if ((yield* this.#peek()) === close) return void this.#at++;
       yield* this.#take(",");
@@ -204,7 +200,7 @@ function unescape(raw) {
 
 /** The sketch of a whole JSON text. */
 export function scan(text, limit) {
-  const scanner = new Scanner({ limit });
+  const scanner = new Scanner(limit);
   if (!scanner.push(text)) scanner.end();
   return scanner.result;
 }
@@ -223,4 +219,24 @@ export function scanEvent(text, limit) {
   // The version follows the value, and is short.
   const version = members.version ?? TAIL.exec(text.slice(-200))?.[1];
   return { ...members, version, value: scan(text.slice(head.length), limit) };
+}
+
+/** JSON text laid out over lines, every scalar spelled as it was. */
+export function indented(text) {
+  const tokens = text.match(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g) ?? [];
+  let out = "";
+  let depth = 0;
+  tokens.forEach((token, i) => {
+    const line = () => "\n" + "  ".repeat(depth);
+    const closes = token === "}" || token === "]";
+    const isEmpty = closes && /[{[]/.test(tokens[i - 1]);
+    if (closes) depth--;
+    out += closes && !isEmpty ? line() + token : token;
+    if (token === "{" || token === "[") {
+      depth++;
+      if (!/[}\]]/.test(tokens[i + 1])) out += line();
+    } else if (token === ",") out += line();
+    else if (token === ":") out += " ";
+  });
+  return out;
 }

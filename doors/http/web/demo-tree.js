@@ -26,12 +26,14 @@ export class Node {
     this.limit = 0;
     /** The commit sequence as of which this node is known; events up to it are in it already. */
     this.asOf = -1;
+    /** Whether the window was taken from a sketch that kept too little of it. */
+    this.isPartial = false;
     /** Changes behind the end of the window since it was loaded. */
     this.unseen = 0;
   }
 
   get isContainer() {
-    return this.kind === "map" || this.kind === "array";
+    return isContainer(this);
   }
 
   get path() {
@@ -60,20 +62,25 @@ export class Node {
     return this.open ? this.limit + CHILDREN_SLACK : CHILDREN_CLOSED;
   }
 
-  /** Takes over what a sketch says. Open descendants that are still there stay open. */
-  become(sketch, asOf) {
+  /**
+   * Takes over what a sketch says. Open descendants that are still there stay open, with what they showed behind the
+   * few children that a sketch keeps of its depths (`isBelow`): they are asked for anew, and must not flicker meanwhile.
+   */
+  become(sketch, asOf, isBelow = false) {
     const { kind, text, cut, size, complete } = sketch;
     Object.assign(this, { kind, text, cut, size, complete, asOf, unseen: 0 });
     const before = this.children;
     this.children = [];
     let i = 0;
-    for (const [key, below] of sketch.children) {
-      const segment = kind === "map" ? segmentOfKey(key) : key;
+    for (const below of sketch.children) {
+      const segment = kind === "map" ? segmentOfKey(below.key) : below.key;
       while (i < before.length && compareKeys(before[i].key, segment) < 0) i++;
       const node = i < before.length && before[i].key === segment ? before[i++] : new Node(segment, this);
-      node.become(below, asOf);
+      node.become(below, asOf, true);
       this.children.push(node);
     }
+    this.isPartial = isBelow && this.open && !complete;
+    if (this.isPartial) this.children.push(...before.slice(i).filter((old) => this.indexOf(old.key) === ~this.children.length));
     this.trim();
     if (!this.isContainer) this.open = false;
   }
@@ -87,6 +94,19 @@ export class Node {
     return node;
   }
 
+  /** Shows its children, at least `limit` of them where there are so many. */
+  unfold(limit) {
+    this.open = true;
+    this.limit = limit;
+  }
+
+  /** Keeps only what a closed row shows. */
+  fold() {
+    for (const child of this.children) if (child.open) child.fold();
+    this.open = false;
+    this.trim();
+  }
+
   trim() {
     if (this.children.length <= this.#windowMax) return;
     this.children.length = this.#windowMax;
@@ -95,7 +115,7 @@ export class Node {
 
   /** Whether the window shows less than an open node should. */
   get isShort() {
-    return this.open && !this.complete && this.children.length < this.limit;
+    return this.open && (this.isPartial || (!this.complete && this.children.length < this.limit));
   }
 }
 
@@ -108,6 +128,7 @@ export class Node {
  */
 export class Tree {
   #report;
+  #isReplay = false;
 
   constructor(report) {
     this.#report = report;
@@ -126,25 +147,29 @@ export class Tree {
     return { node, depth };
   }
 
-  /** Takes over a freshly read value of `node`. */
-  load(node, sketch, asOf) {
+  /** Takes over a freshly read value of `node`, or what has come of it so far. */
+  load(node, sketch, asOf, isWhole = true) {
     if (sketch.kind === "absent" && node.parent) return this.#remove(node);
     node.become(sketch, asOf);
     this.#drawn(node);
-    this.#refill(node);
+    if (isWhole) this.#refill(node);
   }
 
-  /** Applies an event whose path is given relative to the root of this tree. */
-  apply(type, path, sketch, seq) {
-    if (type === "message") return this.#report.flash(this.find(path).node, "message");
+  /**
+   * Applies an event whose path is given relative to the root of this tree. A replay, behind a level that was read
+   * while the event arrived, flashes nothing.
+   */
+  apply(type, path, sketch, seq, isReplay = false) {
+    this.#isReplay = isReplay;
+    if (type === "message") return this.#flash(this.find(path).node, "message");
     if (type === "delete") return this.#delete(path, seq);
     if (type === "put") return this.#put(path, sketch, seq);
     if (type === "patch") return this.#patch(path, sketch, seq);
   }
 
   #patch(path, sketch, seq) {
-    for (const [key, child] of sketch.children) {
-      const below = [...path, segmentOfKey(key)];
+    for (const child of sketch.children) {
+      const below = [...path, segmentOfKey(child.key)];
       if (child.kind === "null") this.#delete(below, seq);
       else this.#put(below, child, seq);
     }
@@ -164,7 +189,7 @@ export class Tree {
     node.become(sketch, seq);
     this.#drawn(node);
     this.#refill(node);
-    this.#report.flash(node, "put");
+    this.#flash(node, "put");
   }
 
   /** A put below `node` at a path whose first segment the window hasn't. */
@@ -174,29 +199,29 @@ export class Tree {
     if (index === node.children.length && !node.complete) {
       node.unseen++;
       this.#drawn(node);
-      return this.#report.flash(node, "more");
+      return this.#flash(node, "more");
     }
     const value = path.slice(1).reduceRight((below, key) => mapOf(key, below), sketch);
     const created = node.insert(index, path[0], value, seq);
     this.#drawn(node);
-    this.#report.flash(created, "new");
+    this.#flash(created, "new");
   }
 
   #delete(path, seq) {
     const { node, depth } = this.find(path);
     for (let above = node; above; above = above.parent) if (above.asOf >= seq) return;
     if (depth < path.length) {
-      if (node.isContainer && !node.complete) this.#report.flash(node, "more");
+      if (node.isContainer && !node.complete) this.#flash(node, "more");
       return;
     }
     const parent = node.parent;
     if (!parent) {
       node.become(ABSENT, seq);
       this.#drawn(node);
-      return this.#report.flash(node, "delete");
+      return this.#flash(node, "delete");
     }
     this.#remove(node);
-    this.#report.flash(parent, "delete");
+    this.#flash(parent, "delete");
   }
 
   #remove(node) {
@@ -218,7 +243,11 @@ export class Tree {
 
   #ask(node) {
     this.#report.stale(node);
-    this.#report.flash(node, "put");
+    this.#flash(node, "put");
+  }
+
+  #flash(node, how) {
+    if (!this.#isReplay) this.#report.flash(node, how);
   }
 
   /** A change shows in the row itself and in the previews of those above. */
@@ -229,12 +258,16 @@ export class Tree {
 
 
 function mapOf(key, sketch) {
-  return { kind: "map", text: "", cut: false, size: 0, children: [[key, sketch]], complete: true };
+  return { ...ABSENT, kind: "map", children: [{ ...sketch, key }] };
 }
 
-/** What is known of the value in one line, for closed rows: `{temp: 21.5, unit: "C", …}`. */
+function isContainer({ kind }) {
+  return kind === "map" || kind === "array";
+}
+
+/** What is known of a node or a sketch in one line, for closed rows: `{temp: 21.5, unit: "C", …}`. */
 export function preview(node, depth = 0) {
-  if (!node.isContainer) return scalarText(node, depth > 0 ? 24 : 400);
+  if (!isContainer(node)) return scalarText(node, depth > 0 ? 24 : 400);
   const [open, close] = node.kind === "array" ? "[]" : "{}";
   if (node.children.length === 0) return node.complete ? open + close : `${open}…${close}`;
   if (depth > 1) return `${open}…${close}`;
