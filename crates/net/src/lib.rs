@@ -1,1 +1,16 @@
-//! Sapwood: net.
+//! Sockets, and how a protocol is reached through them: listeners with their limits, HTTP/1.1 on a
+//! connection, the switch to a WebSocket, and the [`Door`] trait.
+//!
+//! Nothing here knows the tree: what a request means is a door's business.
+
+mod connection;
+mod door;
+pub mod http;
+mod life;
+mod listener;
+pub mod websocket;
+
+pub use connection::{Connection, Info, Socket, Transport};
+pub use door::{Closed, Door, Mount, Mounts};
+pub use life::{Life, Signal};
+pub use listener::{BindError, Bound, Drained, Limits, bind};

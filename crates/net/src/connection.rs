@@ -1,0 +1,154 @@
+//! One accepted socket, and what is known about it.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_websockets::WebSocketStream;
+
+use crate::{Life, Mounts};
+
+/// What is known about a connection.
+#[derive(Debug)]
+pub struct Info {
+    /// Counts the connections of this process from 1; for logs.
+    pub id: u64,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The name of the door that listens there.
+    pub listener: &'static str,
+}
+
+/// A connection for a door to serve.
+#[derive(Debug)]
+pub struct Connection {
+    /// What is known about it.
+    pub info: Arc<Info>,
+    /// The bytes.
+    pub transport: Transport,
+    /// What other doors have mounted on the HTTP port.
+    pub mounts: Arc<Mounts>,
+}
+
+/// How a connection's bytes come.
+#[derive(Debug)]
+pub enum Transport {
+    /// A TCP stream of the door's own port.
+    Tcp(Socket),
+    /// A WebSocket that has agreed on one of the door's subprotocols.
+    WebSocket {
+        /// The frames.
+        stream: Box<WebSocketStream<Socket>>,
+        /// The subprotocol, as mounted.
+        subprotocol: &'static str,
+    },
+}
+
+/// A TCP stream with a deadline: who takes nothing for [`Socket::STALL`] is cut off.
+#[derive(Debug)]
+pub struct Socket {
+    stream: TcpStream,
+    /// Read already, with what came before it.
+    early: Bytes,
+    life: Arc<Life>,
+    stalled: bool,
+}
+
+impl Socket {
+    /// How long a client may take none of what is written to it.
+    pub const STALL: Duration = Duration::from_secs(60);
+
+    pub(crate) fn new(stream: TcpStream, life: Arc<Life>) -> Self {
+        Self {
+            stream,
+            early: Bytes::new(),
+            life,
+            stalled: false,
+        }
+    }
+
+    /// The same socket, that first reads `early`.
+    pub(crate) fn after(mut self, early: Bytes) -> Self {
+        self.early = early;
+        self
+    }
+
+    /// The connection's deadline and signals.
+    pub fn life(&self) -> &Arc<Life> {
+        &self.life
+    }
+
+    fn wrote(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &polled {
+            Poll::Pending if !self.stalled => {
+                self.stalled = true;
+                self.life.expire_in(Self::STALL);
+            }
+            Poll::Ready(_) if self.stalled => {
+                self.stalled = false;
+                self.life.keep();
+            }
+            _ => {}
+        }
+        polled
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.early.has_remaining() {
+            let n = self.early.len().min(buf.remaining());
+            buf.put_slice(&self.early.split_to(n));
+            if self.early.is_empty() {
+                self.early = Bytes::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.wrote(polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(())) // a TCP stream has no buffer of its own
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        Poll::Ready(Ok(()))
+    }
+}
