@@ -152,6 +152,7 @@ export class Tree {
     if (sketch.kind === "absent" && node.parent) return this.#remove(node);
     node.become(sketch, asOf);
     this.#drawn(node);
+    this.#drawnBelow(node);
     if (isWhole) this.#refill(node);
   }
 
@@ -188,6 +189,7 @@ export class Tree {
     if (node.asOf >= seq) return;
     node.become(sketch, seq);
     this.#drawn(node);
+    this.#drawnBelow(node);
     this.#refill(node);
     this.#flash(node, "put");
   }
@@ -253,6 +255,15 @@ export class Tree {
   /** A change shows in the row itself and in the previews of those above. */
   #drawn(node) {
     for (let above = node; above; above = above.parent) this.#report.changed(above);
+  }
+
+  /** A new value shows in the rows below, too. */
+  #drawnBelow(node) {
+    if (!node.open) return;
+    for (const child of node.children) {
+      this.#report.changed(child);
+      this.#drawnBelow(child);
+    }
   }
 }
 
