@@ -15,7 +15,7 @@ mod write;
 pub use declared::{Declared, Pattern, PatternError};
 pub use limits::Limits;
 pub use path::{Path, PathError, Segments, is_segment};
-pub use payload::{Payload, PayloadForm};
+pub use payload::{Encoded, Payload, PayloadForm};
 pub use row::{Below, Row, RowError, RowKind};
 pub use rows::{MemoryRows, Rows, RowsError, Skip};
 pub use write::{Applied, Draft, Op, OpError, OpKind, RowChanges, Settings, WriteError};

@@ -1,7 +1,7 @@
 //! The payloads that records were made from.
 
 use bytes::Bytes;
-use sapwood_value::Text;
+use sapwood_value::{Format, Limits, Text, Value, decode_payload, json};
 
 /// What a published payload was, beside the value that it meant (design, 2.3, «Payloads»).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,7 +30,22 @@ pub enum PayloadForm {
     Bytes,
 }
 
+/// A payload to send: its bytes, and the media type if there is one to tell.
+pub type Encoded = (Bytes, Option<Text>);
+
 impl Payload {
+    /// The payload for `document`: the bytes as they came, or the document in the same type. Where that type can't
+    /// say it, it becomes `application/json`.
+    pub fn encode(&self, document: &Value) -> Encoded {
+        if let Some(bytes) = &self.bytes {
+            return (bytes.clone(), self.content_type.clone());
+        }
+        match encode_as(self.content_type.as_deref(), self.form, document) {
+            Some(bytes) => (bytes, self.content_type.clone()),
+            None => (json_bytes(document), Some("application/json".into())),
+        }
+    }
+
     /// About how much memory this takes beside the struct, in bytes.
     pub fn estimated_bytes(&self) -> usize {
         let properties = self.user_properties.iter();
@@ -40,5 +55,113 @@ impl Payload {
             + properties
                 .map(|(name, value)| 48 + name.len() + value.len())
                 .sum::<usize>()
+    }
+}
+
+/// `document` in that type, if the type can say it.
+fn encode_as(content_type: Option<&str>, form: PayloadForm, document: &Value) -> Option<Bytes> {
+    let Some(content_type) = content_type else {
+        return encode_bare(form, document);
+    };
+    if let Some(format) = Format::of(content_type) {
+        let mut out = Vec::with_capacity(document.estimated_bytes());
+        format.encode(document, &mut out);
+        return Some(out.into());
+    }
+    match document {
+        Value::String(text) if is_text(content_type) => Some(text_bytes(text)),
+        Value::Bytes(blob) => {
+            let own = blob.media_type.as_deref();
+            (own.is_none() || own == Some(content_type)).then(|| blob.data.clone())
+        }
+        _ => None,
+    }
+}
+
+/// Without a type the receiver guesses as we did, so what it would take for something else can't go out bare.
+fn encode_bare(form: PayloadForm, document: &Value) -> Option<Bytes> {
+    let bare = match (form, document) {
+        (PayloadForm::Json, _) => return Some(json_bytes(document)),
+        (PayloadForm::Text | PayloadForm::Bytes, Value::String(text)) => text_bytes(text),
+        (PayloadForm::Text | PayloadForm::Bytes, Value::Bytes(blob)) => blob.data.clone(),
+        (PayloadForm::Text | PayloadForm::Bytes, _) => return None,
+    };
+    (&decode_payload(&bare, &Limits::default()) == document).then_some(bare)
+}
+
+fn is_text(content_type: &str) -> bool {
+    content_type
+        .get(..5)
+        .is_some_and(|start| start.eq_ignore_ascii_case("text/"))
+}
+
+fn text_bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn json_bytes(document: &Value) -> Bytes {
+    let mut out = Vec::with_capacity(document.estimated_bytes() * 2);
+    json::encode(document, &mut out);
+    out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewritten(
+        form: PayloadForm,
+        content_type: Option<&str>,
+        document: Value,
+    ) -> (String, Option<Text>) {
+        let payload = Payload {
+            form,
+            content_type: content_type.map(Text::from),
+            ..Payload::default()
+        };
+        let (bytes, content_type) = payload.encode(&document);
+        (String::from_utf8_lossy(&bytes).into_owned(), content_type)
+    }
+
+    #[test]
+    fn a_payload_goes_out_as_it_came_until_a_tree_write() {
+        let payload = Payload {
+            bytes: Some("{ \"a\": 1.00 }".into()),
+            ..Payload::default()
+        };
+        assert_eq!(
+            payload.encode(&Value::Null),
+            ("{ \"a\": 1.00 }".into(), None)
+        );
+    }
+
+    #[test]
+    fn bare_text_goes_out_bare_while_it_reads_back() {
+        let bare = |document| rewritten(PayloadForm::Text, None, document);
+        let json = || Some(Text::from("application/json"));
+        assert_eq!(bare("OFF".into()), ("OFF".into(), None));
+        assert_eq!(bare("5".into()), ("\"5\"".into(), json()));
+        assert_eq!(bare(5.into()), ("5".into(), json()));
+    }
+
+    #[test]
+    fn a_document_keeps_its_type_where_the_type_can_say_it() {
+        let text = |document| rewritten(PayloadForm::Json, Some("text/plain"), document);
+        assert_eq!(text("5".into()), ("5".into(), Some("text/plain".into())));
+        assert_eq!(
+            text(5.into()),
+            ("5".into(), Some("application/json".into()))
+        );
+        let png = |document| rewritten(PayloadForm::Json, Some("image/png"), document);
+        assert_eq!(
+            png(Value::bytes("x")),
+            ("x".into(), Some("image/png".into()))
+        );
+        assert_eq!(
+            png("x".into()),
+            ("\"x\"".into(), Some("application/json".into()))
+        );
+        let geo = rewritten(PayloadForm::Json, Some("application/geo+json"), "x".into());
+        assert_eq!(geo, ("\"x\"".into(), Some("application/geo+json".into())));
     }
 }

@@ -3,13 +3,14 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use sapwood_value::Value;
+use sapwood_value::{Value, json};
 
 use crate::Payload;
 
 mod codec;
 
 pub use codec::RowError;
+pub(crate) use codec::{encode_payload, take_payload};
 
 /// One row of the tree: a document, or a part of one.
 ///
@@ -88,8 +89,11 @@ impl Row {
 
     /// The fragment as JSON, spelled as JSON doors spell it; encoded once.
     pub fn json(&self) -> &Bytes {
-        self.json
-            .get_or_init(|| unimplemented!("waits for the encoder"))
+        self.json.get_or_init(|| {
+            let mut out = Vec::with_capacity(self.fragment.estimated_bytes() * 2);
+            json::encode_spelled(&self.fragment, &mut out);
+            out.into()
+        })
     }
 
     /// About how much memory the row takes, in bytes.
