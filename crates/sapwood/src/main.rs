@@ -1,2 +1,38 @@
-//! The binary.
-fn main() {}
+//! `sapwood`: the server.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Parser;
+use sapwood::{
+    cli::{Cli, Command},
+    config::Loaded,
+    run::{self, Failure, Mode},
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match command(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nothing can be done where standard error is closed.
+            drop(writeln!(std::io::stderr(), "sapwood: {failure:#}"));
+            failure.exit_code()
+        }
+    }
+}
+
+fn command(command: &Command) -> Result<(), Failure> {
+    let (mode, options) = match command {
+        Command::Config(options) => {
+            let report = Loaded::load(&options.sources(std::env::vars_os()))?.report();
+            // A reader that has seen enough, such as `head`, is no failure.
+            drop(std::io::stdout().write_all(report.as_bytes()));
+            return Ok(());
+        }
+        Command::Dev(options) => (Mode::Dev, options),
+        Command::Serve(serve) => (Mode::Serve { open: serve.open }, &serve.options),
+    };
+    run::run(mode, &Loaded::load(&options.sources(std::env::vars_os()))?)
+}

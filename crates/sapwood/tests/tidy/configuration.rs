@@ -1,0 +1,79 @@
+//! The tables of `docs/configuration.md` are made from the structs, their doc comments and their defaults.
+
+use sapwood::config::Config;
+use serde_json::Value;
+
+use super::{read, root};
+
+const PAGE: &str = "docs/configuration.md";
+/// What stands behind it on the page is made.
+const MARK: &str = "<!-- made by the test -->\n";
+
+/// Table, the file of its struct, the struct.
+const TABLES: &[(&str, &str, &str)] = &[
+    ("http", "doors/http/src/config.rs", "HttpConfig"),
+    ("store", "crates/sapwood/src/config/store.rs", "StoreConfig"),
+    ("limits", "crates/sapwood/src/config/limits.rs", "LimitsConfig"),
+    ("log", "crates/sapwood/src/config.rs", "LogConfig"),
+];
+
+/// The public fields of a struct with their doc comments, in order.
+fn fields(file: &str, name: &str) -> Vec<(String, String)> {
+    let source = read(file);
+    let start = source.find(&format!("pub struct {name} {{")).unwrap_or_else(|| panic!("no {name} in {file}"));
+    let body = source[start..].split("\n}").next().unwrap();
+    let (mut fields, mut doc) = (Vec::new(), Vec::new());
+    for line in body.lines().map(str::trim) {
+        if let Some(text) = line.strip_prefix("///") {
+            doc.push(text.trim().to_owned());
+        } else if let Some(field) = line.strip_prefix("pub ").and_then(|rest| rest.split(':').next()) {
+            if !field.starts_with("struct") {
+                fields.push((field.to_owned(), std::mem::take(&mut doc).join(" ")));
+            }
+        }
+    }
+    fields
+}
+
+fn default_text(value: &Value) -> String {
+    match value {
+        Value::Null => "not set".to_owned(),
+        other => format!("`{other}`"),
+    }
+}
+
+fn page() -> String {
+    let defaults = serde_json::to_value(Config::default()).unwrap();
+    let written = read(PAGE);
+    let mut page = format!("{}{MARK}", written.split(MARK).next().unwrap());
+    for (table, file, name) in TABLES {
+        page += &format!("\n## `[{table}]`\n\n| key | default | meaning |\n|---|---|---|\n");
+        for (field, doc) in fields(file, name) {
+            let default = default_text(&defaults[table][&field]);
+            page += &format!("| `{field}` | {default} | {} |\n", doc.replace('|', "\\|"));
+        }
+    }
+    page
+}
+
+#[test]
+fn the_page_on_configuration_says_what_the_structs_say() {
+    let made = page();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(root().join(PAGE), &made).unwrap();
+    }
+    assert_eq!(read(PAGE), made, "{PAGE} is old: make it again with UPDATE_DOCS=1 cargo test -p sapwood --test tidy");
+}
+
+#[test]
+fn every_key_is_explained() {
+    let defaults = serde_json::to_value(Config::default()).unwrap();
+    for (table, file, name) in TABLES {
+        let fields = fields(file, name);
+        let known: Vec<_> = defaults[table].as_object().unwrap().keys().collect();
+        assert_eq!(known.len(), fields.len(), "[{table}]: {known:?}");
+        for (field, doc) in fields {
+            assert!(doc.len() > 10, "[{table}] {field} has no doc");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The repository's own rules: what may depend on what, what may be built in, and that the manual tells the truth.
+
+mod configuration;
+mod dependencies;
+mod layout;
+mod links;
+
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
