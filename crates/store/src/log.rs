@@ -3,15 +3,30 @@
 //! [`CommitLog`] is narrow so that it can live elsewhere than in local files. [`SegmentLog`] keeps it in segment files
 //! (`docs/file-format.md`), [`MemoryLog`] on no disk at all; nothing else in the server may know which.
 
+pub mod disk;
 mod error;
+mod flusher;
 mod id;
+mod memory;
+mod open;
+mod reader;
+mod scan;
+mod segment;
+mod segment_log;
+mod segments;
+mod window;
 
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-pub use error::{AppendError, CloseError, Damage, RetainError, TailError};
-pub use id::{CommitSeq, LogId, ParseLogIdError};
+pub(crate) use error::hint;
+pub use error::{AppendError, CloseError, Damage, OpenError, RetainError, TailError};
+pub use id::{CommitSeq, DatabaseId, LogId, ParseLogIdError};
+pub use memory::MemoryLog;
+pub use open::Opening;
+pub use scan::{SegmentReport, check_segment};
+pub use segment_log::{Durability, SegmentLog, SegmentSettings};
 
 /// The commit log of one database, as its one writer holds it.
 ///
@@ -41,8 +56,8 @@ pub trait CommitLog: Send {
     /// A handle to read with, on any thread; it stays valid when the log is closed.
     fn reader(&self) -> Box<dyn LogReader>;
 
-    /// Drops the oldest entries that `keep` lets go, of those before `floor` (the first commit that is not yet in the
-    /// engine for good). Drops in large units: more than `keep` asks for may stay.
+    /// Drops the oldest entries that `keep` lets go, of those up to `floor`, which the engine has
+    /// for good. Drops in large units: more than `keep` asks for may stay.
     ///
     /// # Errors
     /// [`RetainError`] if the disk refused; the log is as usable as before.

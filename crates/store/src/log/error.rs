@@ -81,3 +81,78 @@ pub struct RetainError {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot note in the commit log that it was stopped cleanly")]
 pub struct CloseError(#[source] pub Arc<io::Error>);
+
+/// Why a log was not opened. Nothing in its folder has been changed, but for what a crash had left unfinished.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// What was flushed once is not there any more, so that answered writes would be lost in silence.
+    #[error(
+        "the commit log {damage}; this is not the trace of a crash but of a disk or of somebody who wrote to the file. \
+         Put the file back from a copy, or restore the database's last backup"
+    )]
+    Damaged {
+        /// Where.
+        damage: Damage,
+    },
+    /// A segment is not there, between others that are.
+    #[error(
+        "the commit log lacks the commits {from} to {to}: a file is missing in {}. Put it back, or restore the \
+         database's last backup",
+        dir.display()
+    )]
+    Missing {
+        /// The log's folder.
+        dir: PathBuf,
+        /// The first commit that is missing.
+        from: CommitSeq,
+        /// The last.
+        to: CommitSeq,
+    },
+    /// A newer version has written the log.
+    #[error(
+        "{} has version {version} of the log's format, and this sapwood reads up to {known}: run the sapwood that wrote \
+         it, or a newer one",
+        file.display()
+    )]
+    Newer {
+        /// The segment file.
+        file: PathBuf,
+        /// Its version.
+        version: u32,
+        /// The newest that this build reads.
+        known: u32,
+    },
+    /// The file was made for another database.
+    #[error("{} belongs to the log of another database: put it back where it came from", file.display())]
+    OtherDatabase {
+        /// The segment file.
+        file: PathBuf,
+    },
+    /// The disk did not let us.
+    #[error("cannot {action} {}{}", path.display(), hint(source))]
+    Disk {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What to do about an error that the user can mend.
+pub(crate) fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            ": sapwood's user must be allowed to read and write there"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            ": it is on a read-only disk; choose a data folder that can be written"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ": no space is left there; make room and start again"
+        }
+        _ => "",
+    }
+}

@@ -106,6 +106,10 @@ impl FromStr for LogId {
     }
 }
 
+/// Tells the log of one database from that of another, should somebody mix up their files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct DatabaseId(pub u64);
+
 #[cfg(test)]
 mod tests {
     use super::*;
