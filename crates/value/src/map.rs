@@ -171,9 +171,7 @@ impl Map {
             implied: false,
         })
     }
-}
 
-impl Map {
     /// A map of entries that are known to be in key order, each key once.
     pub(crate) fn from_sorted(entries: Vec<(Text, Value)>, implied: bool) -> Self {
         debug_assert!(

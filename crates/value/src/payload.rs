@@ -93,7 +93,7 @@ impl Format {
 /// A media type in lower case, without its parameters.
 fn essence(media_type: &str) -> Text {
     let essence = media_type.split(';').next().unwrap_or_default();
-    Text::from(essence.trim()).to_ascii_lowercase().into()
+    Text::from(essence.trim()).to_ascii_lowercase()
 }
 
 /// The value of a payload that came without a media type: JSON if it parses, else a string if it is text, else bytes.

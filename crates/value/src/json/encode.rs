@@ -132,7 +132,7 @@ fn write_escape(byte: u8, out: &mut Vec<u8>) {
 
 /// Where the first byte is that needs an escape: a control character, `"` or `\`. Eight bytes at a time.
 fn first_special(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
     let zero_bytes = |word: u64| word.wrapping_sub(ONES) & !word;
     let (words, tail) = bytes.as_chunks::<8>();

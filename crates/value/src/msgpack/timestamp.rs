@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn an_instant_is_rfc_3339_text() {
         let check = |seconds, nanoseconds, expected: &str| {
-            assert_eq!(long(seconds, nanoseconds).as_deref(), Some(expected))
+            assert_eq!(long(seconds, nanoseconds).as_deref(), Some(expected));
         };
         check(0, 0, "1970-01-01T00:00:00Z");
         check(1_514_862_245, 678_901_234, "2018-01-02T03:04:05.678901234Z");
