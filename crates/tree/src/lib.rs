@@ -4,6 +4,7 @@
 //! here knows where rows are kept. Section numbers are those of the design.
 
 mod declared;
+mod filter;
 mod key;
 mod limits;
 mod path;
@@ -13,6 +14,7 @@ mod rows;
 mod write;
 
 pub use declared::{Declared, Pattern, PatternError};
+pub use filter::{FilterError, FilterIndex, TopicFilter};
 pub use limits::Limits;
 pub use path::{Path, PathError, Segments, is_segment};
 pub use payload::{Encoded, Payload, PayloadForm};
