@@ -52,16 +52,21 @@ pub fn integer_key(key: &str) -> Option<i32> {
 /// supplementary characters (F0 to F4).
 #[inline]
 pub fn utf16_cmp(a: &str, b: &str) -> Ordering {
-    let by_bytes = a.cmp(b);
-    if by_bytes.is_eq() {
-        return by_bytes;
-    }
-    let first = a.bytes().zip(b.bytes()).find(|(x, y)| x != y);
-    match first {
+    match first_difference(a.as_bytes(), b.as_bytes()) {
+        None => a.len().cmp(&b.len()),
         Some((0xEE..=0xEF, 0xF0..)) => Ordering::Greater,
         Some((0xF0.., 0xEE..=0xEF)) => Ordering::Less,
-        Some(_) | None => by_bytes,
+        Some((x, y)) => x.cmp(&y),
     }
+}
+
+/// The first bytes that differ, found eight at a time; none if one is the other's beginning.
+#[inline]
+fn first_difference(a: &[u8], b: &[u8]) -> Option<(u8, u8)> {
+    let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
+    let equal = words.take_while(|(x, y)| x == y).count() * 8;
+    let rest = a[equal..].iter().zip(&b[equal..]);
+    rest.map(|(x, y)| (*x, *y)).find(|(x, y)| x != y)
 }
 
 /// Compares two values: null, false, true, numbers, strings, then all that has parts.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::Map;
+use crate::{DecodeError, Limits, Map, json};
 
 /// A short string: up to 24 bytes live in place.
 pub type Text = compact_str::CompactString;
@@ -59,6 +59,14 @@ impl Value {
             data: data.into(),
             media_type: None,
         })
+    }
+
+    /// The value of a JSON text within the default limits, every key data: for tests and constants.
+    ///
+    /// # Errors
+    /// As [`crate::json::decode`].
+    pub fn from_json(text: &str) -> Result<Self, DecodeError> {
+        json::decode(text.as_bytes(), &Limits::default())
     }
 
     /// Whether this is null.

@@ -154,3 +154,39 @@ fn stored_damage_is_named() {
         assert_eq!(stored::decode(bytes), Err(error), "{bytes:x?}");
     }
 }
+
+#[test]
+fn the_key_that_stands_for_a_scalar_is_no_data() {
+    assert_eq!(
+        refused(Format::Json, br#"{"\u0000.value":1}"#),
+        "reserved_key"
+    );
+    assert_eq!(
+        refused(Format::Cbor, b"\xa1\x67\0.value\x01"),
+        "reserved_key"
+    );
+    assert_eq!(
+        refused(Format::Cbor, b"\xa1\x7f\x62\0.\x65value\xff\x01"),
+        "reserved_key"
+    );
+    assert_eq!(
+        refused(Format::MessagePack, b"\x81\xa7\0.value\x01"),
+        "reserved_key"
+    );
+}
+
+#[test]
+fn names_that_other_systems_trip_over_are_data() {
+    for text in [
+        r#"{"__proto__":{"a":1},"constructor":1}"#,
+        r#"{"$sv":1,"&value":2,".info":3,"":4}"#,
+    ] {
+        for format in [Format::Json, Format::Cbor, Format::MessagePack] {
+            let value = sapwood_value::Value::from_json(text).unwrap();
+            let mut out = Vec::new();
+            format.encode_spelled(&value, &mut out);
+            let read = format.decode_spelled(&out, &Limits::default()).unwrap();
+            assert_eq!(read, sapwood_value::Spelled::plain(value));
+        }
+    }
+}

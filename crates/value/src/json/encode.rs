@@ -100,6 +100,7 @@ fn write_blob(blob: &Blob, out: &mut Vec<u8>) {
 
 /// Appends a JSON string. Control characters never come out raw, so no line can be forged with it.
 pub fn encode_string(text: &str, out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
     out.push(b'"');
     let mut rest = text.as_bytes();
     while let Some(at) = first_special(rest) {
