@@ -31,6 +31,14 @@ export class Server {
     this.log = "";
     this.process.stderr.on("data", (text) => (this.log += text));
     const lines = createInterface({ input: this.process.stdout });
+    const printed = [];
+    // The line that tells what an answer means is the last that every start prints.
+    this.printed = new Promise((done) =>
+      lines.on("line", (line) => {
+        printed.push(line);
+        if (line.includes("durability")) done(printed);
+      }),
+    );
     const [line] = await Promise.race([
       once(lines, "line"),
       once(this.process, "exit").then(() => Promise.reject(new Error(`the server didn't start:\n${this.log}`))),

@@ -19,10 +19,15 @@ pub fn parse(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = numbers.parse() {
         return Ok(address);
     }
-    let host = numbers.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&numbers);
+    let host = numbers
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(&numbers);
     host.parse()
         .map(|host| SocketAddr::new(host, DEFAULT_PORT))
-        .map_err(|_| format!("expected an address such as 127.0.0.1:9000, [::]:9000 or :9000, got {text:?}"))
+        .map_err(|_| {
+            format!("expected an address such as 127.0.0.1:9000, [::]:9000 or :9000, got {text:?}")
+        })
 }
 
 #[cfg(test)]
@@ -41,7 +46,11 @@ mod tests {
             ("::1", "[::1]:9000"),
             ("[::]:9000", "[::]:9000"),
         ] {
-            assert_eq!(parse(text).map(|address| address.to_string()).as_deref(), Ok(address), "{text}");
+            assert_eq!(
+                parse(text).map(|address| address.to_string()).as_deref(),
+                Ok(address),
+                "{text}"
+            );
         }
     }
 

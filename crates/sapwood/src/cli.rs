@@ -66,17 +66,29 @@ impl Options {
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         let flags = [
             ("--data", "store.data", self.data.as_ref().map(text)),
-            ("--memory", "store.durability", self.memory.then(|| "memory".to_owned())),
+            (
+                "--memory",
+                "store.durability",
+                self.memory.then(|| "memory".to_owned()),
+            ),
             ("--http", "http.listen", self.http.clone()),
             ("--public", "http.public", self.public.as_ref().map(text)),
         ];
         Sources {
             file: self.config.clone(),
             environment: environment
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+                .filter_map(|(name, value)| {
+                    Some((
+                        name.into_string().ok()?,
+                        value.to_string_lossy().into_owned(),
+                    ))
+                })
                 .collect(),
             set: self.set.clone(),
-            flags: flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect(),
+            flags: flags
+                .into_iter()
+                .filter_map(|(flag, key, value)| Some((flag, key, value?)))
+                .collect(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! the result on. What a struct doesn't know is an error that names the nearest key it does.
 
 mod layers;
+mod limits;
 mod nearest;
 mod read;
 mod report;
@@ -16,9 +17,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use self::layers::Origin;
 use self::layers::{Entry, Node};
-pub use self::store::{Durability, StoreConfig};
+pub use self::{
+    layers::Origin,
+    limits::LimitsConfig,
+    store::{Durability, StoreConfig},
+};
 
 /// The file that is read from the working folder where `--config` names none.
 pub const DEFAULT_FILE: &str = "sapwood.toml";
@@ -31,6 +35,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Where and how data is kept.
     pub store: StoreConfig,
+    /// What one value, one session and one database may take.
+    pub limits: LimitsConfig,
     /// What the server writes about itself.
     pub log: LogConfig,
     /// The databases besides `default`, and what is declared about any.

@@ -1,3 +1,13 @@
-//! The `sapwood` binary's parts: configuration, commands, and the wiring of core and doors.
+//! The parts of the `sapwood` binary: configuration, commands, and the wiring of core and doors.
 
+pub mod address;
+mod banner;
+pub mod cli;
 pub mod config;
+mod doors;
+mod failure;
+mod logs;
+mod monitor;
+pub mod run;
+
+pub use failure::Failure;

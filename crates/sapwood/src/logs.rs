@@ -11,18 +11,29 @@ use crate::config::{LogConfig, LogFormat};
 /// # Errors
 /// A sentence that says what is wrong with `log.filter`.
 pub fn start(config: &LogConfig) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&config.filter)
-        .map_err(|error| format!("expected a level such as info, or module=level pairs: {error}"))?;
+    let filter = EnvFilter::try_new(&config.filter).map_err(|error| {
+        format!("expected a level such as info, or module=level pairs: {error}")
+    })?;
     let human = match config.format {
         LogFormat::Auto => io::stderr().is_terminal(),
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
     let started = if human {
-        lines.compact().with_ansi(io::stderr().is_terminal()).try_init()
+        lines
+            .compact()
+            .with_ansi(io::stderr().is_terminal())
+            .try_init()
     } else {
-        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init()
     };
     // A second start in one process (a test) keeps the first.
     drop(started);

@@ -13,20 +13,29 @@ const MARK: &str = "<!-- made by the test -->\n";
 const TABLES: &[(&str, &str, &str)] = &[
     ("http", "doors/http/src/config.rs", "HttpConfig"),
     ("store", "crates/sapwood/src/config/store.rs", "StoreConfig"),
-    ("limits", "crates/sapwood/src/config/limits.rs", "LimitsConfig"),
+    (
+        "limits",
+        "crates/sapwood/src/config/limits.rs",
+        "LimitsConfig",
+    ),
     ("log", "crates/sapwood/src/config.rs", "LogConfig"),
 ];
 
 /// The public fields of a struct with their doc comments, in order.
 fn fields(file: &str, name: &str) -> Vec<(String, String)> {
     let source = read(file);
-    let start = source.find(&format!("pub struct {name} {{")).unwrap_or_else(|| panic!("no {name} in {file}"));
+    let start = source
+        .find(&format!("pub struct {name} {{"))
+        .unwrap_or_else(|| panic!("no {name} in {file}"));
     let body = source[start..].split("\n}").next().unwrap();
     let (mut fields, mut doc) = (Vec::new(), Vec::new());
     for line in body.lines().map(str::trim) {
         if let Some(text) = line.strip_prefix("///") {
             doc.push(text.trim().to_owned());
-        } else if let Some(field) = line.strip_prefix("pub ").and_then(|rest| rest.split(':').next()) {
+        } else if let Some(field) = line
+            .strip_prefix("pub ")
+            .and_then(|rest| rest.split(':').next())
+        {
             if !field.starts_with("struct") {
                 fields.push((field.to_owned(), std::mem::take(&mut doc).join(" ")));
             }
@@ -62,7 +71,11 @@ fn the_page_on_configuration_says_what_the_structs_say() {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(root().join(PAGE), &made).unwrap();
     }
-    assert_eq!(read(PAGE), made, "{PAGE} is old: make it again with UPDATE_DOCS=1 cargo test -p sapwood --test tidy");
+    assert_eq!(
+        read(PAGE),
+        made,
+        "{PAGE} is old: make it again with UPDATE_DOCS=1 cargo test -p sapwood --test tidy"
+    );
 }
 
 #[test]

@@ -13,11 +13,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("crates/net", &["value", "tree", "core"]),
     ("crates/testkit", &[]),
     ("doors/*", &["value", "tree", "core", "net"]),
-    ("crates/sapwood", &["value", "tree", "core", "store", "net", "http"]),
+    (
+        "crates/sapwood",
+        &["value", "tree", "core", "store", "net", "http"],
+    ),
 ];
 
 /// Crates of a pure crate's dependencies that would make it impure.
-const IMPURE: &[&str] = &["tokio", "fjall", "rustix", "rand", "hyper", "notify", "metrics"];
+const IMPURE: &[&str] = &[
+    "tokio", "fjall", "rustix", "rand", "hyper", "notify", "metrics",
+];
 
 fn members() -> Vec<String> {
     let mut members = Vec::new();
@@ -31,22 +36,36 @@ fn members() -> Vec<String> {
 }
 
 fn may_use(member: &str) -> &'static [&'static str] {
-    let matches = |pattern: &str| pattern == member || pattern.strip_suffix('*').is_some_and(|p| member.starts_with(p));
+    let matches = |pattern: &str| {
+        pattern == member
+            || pattern
+                .strip_suffix('*')
+                .is_some_and(|p| member.starts_with(p))
+    };
     let rule = MAY_USE.iter().find(|(pattern, _)| matches(pattern));
-    rule.unwrap_or_else(|| panic!("{member} is in no line of MAY_USE: say what it may use")).1
+    rule.unwrap_or_else(|| panic!("{member} is in no line of MAY_USE: say what it may use"))
+        .1
 }
 
 fn dependencies(member: &str, kind: &str) -> Vec<String> {
     let manifest: toml::Table = read(format!("{member}/Cargo.toml")).parse().unwrap();
-    manifest.get(kind).and_then(|table| table.as_table()).map_or_else(Vec::new, |table| table.keys().cloned().collect())
+    manifest
+        .get(kind)
+        .and_then(|table| table.as_table())
+        .map_or_else(Vec::new, |table| table.keys().cloned().collect())
 }
 
 #[test]
 fn nothing_points_back() {
     for member in members() {
         for dependency in dependencies(&member, "dependencies") {
-            let Some(ours) = dependency.strip_prefix("sapwood-") else { continue };
-            assert!(may_use(&member).contains(&ours), "{member} must not use {ours}");
+            let Some(ours) = dependency.strip_prefix("sapwood-") else {
+                continue;
+            };
+            assert!(
+                may_use(&member).contains(&ours),
+                "{member} must not use {ours}"
+            );
         }
     }
 }
@@ -55,15 +74,24 @@ fn nothing_points_back() {
 fn pure_crates_have_neither_clock_nor_file_nor_socket() {
     for member in ["crates/value", "crates/tree"] {
         for dependency in dependencies(member, "dependencies") {
-            assert!(!IMPURE.contains(&dependency.as_str()), "{member} is pure, but uses {dependency}");
+            assert!(
+                !IMPURE.contains(&dependency.as_str()),
+                "{member} is pure, but uses {dependency}"
+            );
         }
     }
 }
 
 #[test]
 fn each_door_says_what_it_supports() {
-    for member in members().iter().filter(|member| member.starts_with("doors/")) {
-        assert!(root().join(member).join("README.md").exists(), "{member} has no README.md");
+    for member in members()
+        .iter()
+        .filter(|member| member.starts_with("doors/"))
+    {
+        assert!(
+            root().join(member).join("README.md").exists(),
+            "{member} has no README.md"
+        );
     }
 }
 
@@ -71,6 +99,10 @@ fn each_door_says_what_it_supports() {
 fn every_member_inherits_the_lints() {
     for member in members() {
         let manifest: toml::Table = read(format!("{member}/Cargo.toml")).parse().unwrap();
-        assert_eq!(manifest["lints"]["workspace"].as_bool(), Some(true), "{member}");
+        assert_eq!(
+            manifest["lints"]["workspace"].as_bool(),
+            Some(true),
+            "{member}"
+        );
     }
 }

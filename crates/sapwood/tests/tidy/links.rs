@@ -27,11 +27,22 @@ fn links_between_pages_lead_somewhere() {
     assert!(!all.is_empty());
     for page in all {
         let text = fs::read_to_string(&page).unwrap();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             let file = link.split('#').next().unwrap();
-            let elsewhere = link.contains("://") || link.starts_with('#') || link.contains(' ') || link.starts_with('/');
+            let elsewhere = link.contains("://")
+                || link.starts_with('#')
+                || link.contains(' ')
+                || link.starts_with('/');
             if !elsewhere && !file.is_empty() {
-                assert!(page.parent().unwrap().join(file).exists(), "{}: no {link}", page.display());
+                assert!(
+                    page.parent().unwrap().join(file).exists(),
+                    "{}: no {link}",
+                    page.display()
+                );
             }
         }
     }

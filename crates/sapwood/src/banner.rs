@@ -1,0 +1,71 @@
+//! The first lines that a person sees, on standard output. The first line always holds the address.
+
+use std::{fmt::Write, net::SocketAddr};
+
+use crate::config::{Config, Durability};
+
+/// What `dev` prints: the page's address, three lines to paste, where the data is and what an answer means.
+pub(crate) fn dev(address: SocketAddr, config: &Config) -> String {
+    let mut text = format!(
+        "http://{address}/  the live tree: open it in a browser\n\npaste these beside it:\n\n"
+    );
+    for line in paste_lines(address) {
+        text += &format!("  {line}\n");
+    }
+    text.push('\n');
+    text += &about(address, config);
+    text
+}
+
+/// What `serve` prints.
+pub(crate) fn serve(address: SocketAddr, config: &Config) -> String {
+    let warning =
+        "open: there are no rules, so whoever reaches this address reads and writes everything";
+    format!("http://{address}/\n{warning}\n{}", about(address, config))
+}
+
+/// A write, a stream of events, a WebSocket.
+pub(crate) fn paste_lines(address: SocketAddr) -> [String; 3] {
+    [
+        format!("curl -X PUT -d '{{\"temp\": 21.5}}' http://{address}/sensors/341"),
+        format!("curl -N -H 'Accept: text/event-stream' http://{address}/sensors/"),
+        format!(
+            "node --experimental-websocket -e 'new WebSocket(\"ws://{address}/sensors/\").onmessage = e => console.log(e.data)'"
+        ),
+    ]
+}
+
+fn about(address: SocketAddr, config: &Config) -> String {
+    let mut text = match config.store.durability {
+        Durability::Sync => {
+            format!(
+                "data in {}, durability sync: an answered write is on disk\n",
+                config.store.data.display()
+            )
+        }
+        Durability::Interval => format!(
+            "data in {}, durability interval: an answered write survives a kill; a power cut may take the last 100 ms\n",
+            config.store.data.display()
+        ),
+        Durability::Memory => {
+            "durability memory: nothing is on disk, and nothing is kept after the end\n".to_owned()
+        }
+    };
+    let others: Vec<_> = config
+        .databases
+        .keys()
+        .filter(|name| *name != "default")
+        .collect();
+    if !others.is_empty() {
+        // Writing to a string never fails.
+        drop(writeln!(text, "database default: http://{address}/"));
+    }
+    for name in others {
+        drop(writeln!(
+            text,
+            "database {name}: http://{address}/?ns={name} or http://{name}.localhost:{}/",
+            address.port()
+        ));
+    }
+    text
+}

@@ -1,0 +1,183 @@
+//! From a configuration to a running server, and to its orderly end.
+
+use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use sapwood_core::{Core, CoreSettings, DatabaseSettings, Gate, SystemClock};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::{
+    Failure, address, banner,
+    config::{Durability, Loaded},
+    doors, logs, monitor,
+};
+
+/// How long clients may take to go when the server ends. With what is left to flush, it ends within ten seconds.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(7);
+
+/// Which command runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Open to this machine.
+    Dev,
+    /// For others, too.
+    Serve {
+        /// Whether somebody said by name that it is open to all.
+        open: bool,
+    },
+}
+
+/// Runs the server until it is told to end.
+///
+/// # Errors
+/// [`Failure`], with a text that says what to do.
+pub fn run(mode: Mode, loaded: &Loaded) -> Result<(), Failure> {
+    let listen = listen_address(mode, loaded)?;
+    logs::start(&loaded.config.log)
+        .map_err(|message| loaded.refuse(&["log", "filter"], message))?;
+    let metrics = monitor::install();
+    logs::count_panics();
+    let core = Core::open(core_settings(loaded)).map_err(|error| Failure::Data(Box::new(error)))?;
+    let runtime = runtime()?;
+    let served = runtime.block_on(serve(mode, loaded, listen, &core, metrics));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    core.close();
+    if served.is_ok() {
+        info!("ended; everything that was answered is kept");
+    }
+    served
+}
+
+/// Where HTTP is to listen, if this command may listen there.
+fn listen_address(mode: Mode, loaded: &Loaded) -> Result<SocketAddr, Failure> {
+    const KEY: &[&str] = &["http", "listen"];
+    let address = address::parse(&loaded.config.http.listen)
+        .map_err(|message| loaded.refuse(KEY, message))?;
+    match mode {
+        Mode::Dev if !address.ip().is_loopback() => Err(Failure::DevBeyondLoopback {
+            address,
+            origin: loaded.origin(KEY).to_string(),
+        }),
+        Mode::Serve { open: false } => Err(Failure::NotOpen),
+        Mode::Dev | Mode::Serve { open: true } => Ok(address),
+    }
+}
+
+fn core_settings(loaded: &Loaded) -> CoreSettings {
+    let config = &loaded.config;
+    let databases = config
+        .databases
+        .iter()
+        .map(|(name, database)| DatabaseSettings {
+            name: name.clone(),
+            declared: database.resources.keys().cloned().collect(),
+        });
+    let in_memory = config.store.durability == Durability::Memory;
+    CoreSettings {
+        data: (!in_memory).then(|| config.store.data.clone()),
+        durability: config.store.durability.into(),
+        databases: databases.collect(),
+        limits: config.limits.to_core(),
+        log: config.store.log(),
+        rows: config.store.rows(),
+        split_bytes: config.store.split_bytes,
+        clock: Arc::new(SystemClock::default()),
+        gate: Gate::Open,
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    // Blocking threads carry large reads; each holds a view while it runs, so they are few.
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(16)
+        .thread_name("sapwood")
+        .build()
+        .map_err(|source| Failure::System {
+            what: "can't start threads",
+            source,
+        })
+}
+
+async fn serve(
+    mode: Mode,
+    loaded: &Loaded,
+    listen: SocketAddr,
+    core: &Core,
+    metrics: PrometheusHandle,
+) -> Result<(), Failure> {
+    let end = End::listen()?;
+    let doors = doors::all(mode, loaded, listen, core, metrics.clone());
+    let bound = sapwood_net::bind(&doors, &doors::limits(&loaded.config)).map_err(|error| {
+        Failure::Listen {
+            address: error.address,
+            source: error.source,
+        }
+    })?;
+    let address = bound
+        .addresses()
+        .next()
+        .map_or(listen, |(_, address)| address);
+    greet(mode, address, loaded);
+    let upkeep = tokio::spawn(monitor::upkeep(metrics));
+    let drained = bound.run(end.told(), DRAIN_PATIENCE).await;
+    upkeep.abort();
+    if drained.left > 0 {
+        warn!(
+            connections = drained.left,
+            "cut off: they had not ended in time"
+        );
+    }
+    Ok(())
+}
+
+fn greet(mode: Mode, address: SocketAddr, loaded: &Loaded) {
+    let text = match mode {
+        Mode::Dev => banner::dev(address, &loaded.config),
+        Mode::Serve { .. } => banner::serve(address, &loaded.config),
+    };
+    let mut out = std::io::stdout();
+    // Whoever started us may not read what we print.
+    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    let version = env!("CARGO_PKG_VERSION");
+    let durability = format!("{:?}", loaded.config.store.durability).to_lowercase();
+    info!(%address, version, durability, "serving");
+    if let Mode::Serve { .. } = mode {
+        warn!("open: there are no rules, and everybody reads and writes everything");
+    }
+}
+
+/// The signals that end the server.
+struct End {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl End {
+    /// Takes the signals over; from here on they end nothing by themselves.
+    fn listen() -> Result<Self, Failure> {
+        let on = |kind| {
+            signal(kind).map_err(|source| Failure::System {
+                what: "can't listen for signals",
+                source,
+            })
+        };
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for one of them.
+    async fn told(mut self) {
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        info!(
+            signal = name,
+            "ending: clients are told, and what they wrote is flushed"
+        );
+    }
+}

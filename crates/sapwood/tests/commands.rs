@@ -1,0 +1,192 @@
+//! What the commands say, and the codes that they end with.
+
+use std::{
+    net::TcpListener,
+    path::Path,
+    process::{Command, Output},
+};
+
+use sapwood_testkit::ServerBuilder;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_sapwood");
+
+fn sapwood(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(BINARY)
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+/// Runs a command that must fail: its exit code, and what it says.
+fn fails(folder: &Path, arguments: &[&str]) -> (i32, String) {
+    let output = sapwood(folder, arguments);
+    assert!(!output.status.success(), "{arguments:?} should fail");
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn dev_stays_on_this_machine_and_names_the_command_that_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, text) = fails(folder.path(), &["dev", "--memory", "--http", "0.0.0.0:0"]);
+    assert_eq!(code, 2, "{text}");
+    assert!(
+        text.contains("sapwood serve --open --http 0.0.0.0:0"),
+        "{text}"
+    );
+}
+
+#[test]
+fn serve_does_not_start_unless_it_is_told_that_it_is_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, text) = fails(folder.path(), &["serve", "--memory", "--http", ":0"]);
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("sapwood serve --open"), "{text}");
+}
+
+#[test]
+fn a_port_in_use_is_named_with_the_way_to_choose_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, text) = fails(folder.path(), &["dev", "--memory", "--http", &address]);
+    assert_eq!(code, 3, "{text}");
+    assert!(
+        text.contains(&taken.local_addr().unwrap().port().to_string()),
+        "{text}"
+    );
+    assert!(text.contains("--http :0"), "{text}");
+}
+
+#[test]
+fn a_second_process_on_the_folder_is_refused() {
+    let server = ServerBuilder::dev(BINARY).start().unwrap();
+    let data = server.data().to_str().unwrap();
+    let (code, text) = fails(server.data(), &["dev", "--data", data, "--http", ":0"]);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains(data), "{text}");
+}
+
+#[test]
+fn a_slip_in_the_configuration_is_told_with_its_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("sapwood.toml"),
+        "[store]\n\ncache_byte = 5\n",
+    )
+    .unwrap();
+    let (code, text) = fails(folder.path(), &["dev", "--memory", "--http", ":0"]);
+    assert_eq!(code, 2, "{text}");
+    assert!(
+        text.contains(
+            "sapwood.toml:3: unknown key store.cache_byte; did you mean store.cache_bytes?"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn config_prints_every_value_with_its_origin() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("sapwood.toml"),
+        "[store]\ncache_bytes = 5\n",
+    )
+    .unwrap();
+    let output = Command::new(BINARY)
+        .args(["config", "--memory", "--set", "log.filter=warn"])
+        .env("SAPWOOD_LOG_FORMAT", "json")
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for (start, origin) in [
+        ("store.cache_bytes = 5", "# sapwood.toml:2"),
+        ("store.durability = \"memory\"", "# --memory"),
+        ("log.filter = \"warn\"", "# --set log.filter=warn"),
+        ("log.format = \"json\"", "# environment SAPWOOD_LOG_FORMAT"),
+        ("store.data = \".sapwood\"", "# default"),
+    ] {
+        assert!(
+            text.lines()
+                .any(|line| line.starts_with(start) && line.ends_with(origin)),
+            "{start}: {text}"
+        );
+    }
+}
+
+#[test]
+fn version_names_the_program_and_its_version() {
+    let output = sapwood(Path::new("."), &["--version"]);
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap().trim(),
+        concat!("sapwood ", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn a_drain_tells_the_clients_and_ends_well_while_streams_are_open() {
+    let mut server = ServerBuilder::dev(BINARY).start().unwrap();
+    let mut client = server.client().unwrap();
+    assert_eq!(client.put("/drain/a", "1").unwrap().status, 201);
+    let mut stream = server.client().unwrap().events("/drain/a", &[]).unwrap();
+    assert!(stream.data().unwrap().contains("\"value\":1"));
+    let status = server.terminate().unwrap();
+    assert_eq!(status.code(), Some(0), "{}", server.log().unwrap());
+    assert!(stream.data().is_err(), "the stream has ended");
+    server.start_again().unwrap();
+    assert_eq!(
+        server
+            .client()
+            .unwrap()
+            .get("/drain/a")
+            .unwrap()
+            .text()
+            .trim(),
+        "1"
+    );
+}
+
+#[test]
+fn in_memory_nothing_is_written_to_disk() {
+    let mut server = ServerBuilder::serve_open(BINARY)
+        .set("store.durability=memory")
+        .start()
+        .unwrap();
+    assert_eq!(
+        server.client().unwrap().put("/a/b", "1").unwrap().status,
+        201
+    );
+    assert!(!server.data().exists());
+    assert!(server.terminate().unwrap().success());
+}
+
+#[test]
+fn databases_are_trees_of_their_own() {
+    let server = ServerBuilder::dev(BINARY)
+        .set("databases.staging={}")
+        .start()
+        .unwrap();
+    let mut client = server.client().unwrap();
+    assert_eq!(client.put("/a/b?ns=staging", "1").unwrap().status, 201);
+    assert_eq!(client.get("/a/b").unwrap().status, 404);
+    assert_eq!(client.get("/a/b?ns=staging").unwrap().status, 200);
+    assert_eq!(client.get("/a/b?ns=default").unwrap().status, 404);
+    assert_ne!(client.get("/a/b?ns=nosuch").unwrap().status, 200);
+}
+
+#[test]
+fn a_declared_resource_is_a_record_whoever_writes_it() {
+    let server = ServerBuilder::dev(BINARY)
+        .set("databases.default.resources.\"a/{id}\"={}")
+        .start()
+        .unwrap();
+    let mut stream = server.client().unwrap().events("/a/1", &[]).unwrap();
+    assert!(
+        stream.data().unwrap().contains("\"id\":\"1\""),
+        "a declared path gets record events"
+    );
+}
