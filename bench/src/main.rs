@@ -1,0 +1,85 @@
+//! Measures Sapwood beside its peers: closed loop, the same window for both, rounds in turn, the server's CPU time per
+//! operation first. Prints one Markdown table; `README.md` holds the figures of the last full run.
+
+mod closed_loop;
+mod exchange;
+mod fan_out;
+mod peers;
+mod process;
+mod report;
+mod resting;
+mod scenario;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+/// What to measure, and for how long.
+#[derive(Debug, Parser)]
+#[command(about)]
+struct Options {
+    /// The measurements; all of them unless some are named
+    what: Vec<What>,
+    /// The binary to measure
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/sapwood"))]
+    sapwood: PathBuf,
+    /// Seconds of one window
+    #[arg(long, default_value_t = 4)]
+    seconds: u64,
+    /// Windows of each server, in turn; the median counts
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Connections of the resting measurement
+    #[arg(long, default_value_t = 10_000)]
+    resting: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Durable PUT by 64 connections, beside Redis with `appendfsync always`
+    Put,
+    /// 64 writers against one, with a flush that costs 5 ms
+    SlowFlush,
+    /// GET of a record in memory, beside nginx answering a constant
+    Get,
+    /// One PUT to 100 SSE and to 100 WebSocket watchers, beside nchan
+    FanOut,
+    /// Cold start: time and memory
+    Start,
+    /// Memory of a resting connection
+    Resting,
+}
+
+/// How each measurement is run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    sapwood: PathBuf,
+    window: Duration,
+    rounds: usize,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let plan = Plan {
+        sapwood: options.sapwood,
+        window: Duration::from_secs(options.seconds.clamp(1, 60)),
+        rounds: options.rounds.clamp(1, 20),
+    };
+    let chosen = match options.what.as_slice() {
+        [] => What::value_variants(),
+        some => some,
+    };
+    report::heading();
+    for what in chosen {
+        match what {
+            What::Put => scenario::put(&plan)?,
+            What::SlowFlush => scenario::slow_flush(&plan)?,
+            What::Get => scenario::get(&plan)?,
+            What::FanOut => scenario::fan_out(&plan)?,
+            What::Start => resting::start(&plan)?,
+            What::Resting => resting::connections(&plan, options.resting.min(20_000))?,
+        }
+    }
+    Ok(())
+}
