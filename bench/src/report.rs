@@ -15,7 +15,7 @@ pub fn heading() {
 /// # Panics
 /// There are no rounds.
 pub fn median(mut rounds: Vec<Measured>) -> Measured {
-    rounds.sort_by_key(|round| cpu_per_operation(round));
+    rounds.sort_by_key(cpu_per_operation);
     let middle = rounds.len() / 2;
     rounds.swap_remove(middle)
 }

@@ -42,7 +42,7 @@ pub fn put(plan: &Plan) -> Result<()> {
         address: redis.address,
         server: redis.id(),
         framing: Framing::Resp,
-        requests: requests(WRITERS, |connection, key| redis_set(connection, key)),
+        requests: requests(WRITERS, redis_set),
     };
     in_turn(
         plan,
