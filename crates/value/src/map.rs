@@ -13,8 +13,16 @@ pub struct Map {
 
 /// Two entries of a map had the same key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the key \"{}\" is there twice", .0.escape_debug())]
+#[error("the key \"{}\" is there twice", shown(.0))]
 pub struct DuplicateKey(pub Text);
+
+/// As much of a key as a message shows, without control characters.
+pub(crate) fn shown(key: &str) -> String {
+    const SHOWN_CHARS: usize = 64;
+    let end = key.char_indices().nth(SHOWN_CHARS);
+    let (start, more) = end.map_or((key, ""), |(end, _)| (&key[..end], "…"));
+    format!("{}{more}", start.escape_debug())
+}
 
 impl Map {
     /// An empty map that somebody spelled out: it stays when its last key goes.

@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use crate::map::shown;
 use crate::{Blob, DecodeError, Map, Text, VALUE_KEY, Value};
 
 /// The names that are keys of their own behind a dot.
@@ -90,12 +91,7 @@ impl fmt::Display for SpellingError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} at /", self.kind)?;
         for (i, key) in self.path.iter().enumerate() {
-            write!(
-                formatter,
-                "{}{}",
-                if i > 0 { "/" } else { "" },
-                key.escape_debug()
-            )?;
+            write!(formatter, "{}{}", if i > 0 { "/" } else { "" }, shown(key))?;
         }
         Ok(())
     }

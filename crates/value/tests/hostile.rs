@@ -190,3 +190,18 @@ fn names_that_other_systems_trip_over_are_data() {
         }
     }
 }
+
+#[test]
+fn a_message_shows_no_more_than_the_beginning_of_a_key() {
+    let key = "\u{e9}\n".repeat(100_000);
+    let object = format!("{{{0}:1,{0}:2}}", serde_json::to_string(&key).unwrap());
+    let error = Format::Json
+        .decode(object.as_bytes(), &Limits::default())
+        .unwrap_err();
+    assert_eq!(error.code(), "duplicate_key");
+    assert!(
+        error.message.len() < 300 && error.message.contains("\\n"),
+        "{}",
+        error.message.len()
+    );
+}
