@@ -1,0 +1,471 @@
+//! Which format a body is in, and which one an answer goes out in (RFC 9110, 8.3 and 12.5.1).
+#![warn(clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+use bytes::Bytes;
+use sapwood_value::{Blob, DecodeErrorKind, Format, Limits, ReadError, Spelled, Text, Value};
+
+use crate::problem::{self, Member, Problem};
+
+/// How an answer says a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As data, in one of the formats.
+    Data(Format),
+    /// A string as plain text.
+    Text,
+    /// Bytes as they are.
+    Raw,
+}
+
+impl Form {
+    /// The letter behind the value's tag.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Data(Format::Json) => 'j',
+            Self::Data(Format::Cbor) => 'c',
+            Self::Data(Format::MessagePack) => 'm',
+            Self::Text => 't',
+            Self::Raw => 'b',
+        }
+    }
+}
+
+/// What an answer could be given as, the server's favourite first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offers<'a>(Vec<(Form, &'a str)>);
+
+const DATA: [(Form, &str); 3] = [
+    (Form::Data(Format::Json), "application/json"),
+    (Form::Data(Format::Cbor), "application/cbor"),
+    (Form::Data(Format::MessagePack), "application/msgpack"),
+];
+
+/// The type of plain text as it goes out.
+pub const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The type of bytes that came without one.
+pub const OCTETS: &str = "application/octet-stream";
+
+impl<'a> Offers<'a> {
+    /// What data can be given as.
+    pub fn data() -> Self {
+        Self(DATA.to_vec())
+    }
+
+    /// What a value can be given as: a string also as text, bytes first of all as what they are.
+    pub fn of(value: &'a Value) -> Self {
+        let mut offers = DATA.to_vec();
+        match value {
+            Value::String(_) => offers.push((Form::Text, TEXT)),
+            Value::Bytes(blob) => offers.insert(0, (Form::Raw, raw_type(blob))),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::UInt(_) | Value::Float(_) | Value::Array(_) | Value::Map(_) => {}
+        }
+        Self(offers)
+    }
+
+    /// The offer that the client likes best; of equals the server's favourite.
+    ///
+    /// # Errors
+    /// 406 with the list, if it likes none.
+    pub fn choose(&self, accept: &Accept) -> Result<Form, Problem> {
+        let mut best: Option<(u16, Form)> = None;
+        for (form, media_type) in &self.0 {
+            let quality = accept.quality(media_type).0;
+            if quality > 0 && best.is_none_or(|(other, _)| quality > other) {
+                best = Some((quality, *form));
+            }
+        }
+        best.map(|(_, form)| form).ok_or_else(|| {
+            let types: Vec<String> = self.0.iter().map(|(_, media_type)| (*media_type).to_owned()).collect();
+            Problem::new(&problem::NOT_ACCEPTABLE, format!("this can be given as {}", types.join(", ")))
+                .with("available", Member::Words(types))
+        })
+    }
+}
+
+/// The type that bytes go out with.
+pub fn raw_type(blob: &Blob) -> &str {
+    blob.media_type.as_deref().unwrap_or(OCTETS)
+}
+
+/// What a client says that it takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accept {
+    /// Empty if there was no such field: then everything is welcome.
+    ranges: Vec<Range>,
+    given: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Range {
+    main: String,
+    sub: String,
+    /// In thousandths.
+    quality: u16,
+}
+
+/// How closely a range names a type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Closeness {
+    /// By `*/*`, or because nothing was said.
+    Any,
+    /// By `text/*`.
+    Main,
+    /// By its name.
+    Exact,
+}
+
+impl Accept {
+    /// Takes everything.
+    pub fn anything() -> Self {
+        Self::default()
+    }
+
+    /// Reads the `Accept` fields. What is malformed in them is left out, as if it had not been said.
+    pub fn parse<'a>(fields: impl Iterator<Item = &'a [u8]>) -> Self {
+        const RANGES_MAX: usize = 64;
+        let mut accept = Self::default();
+        for field in fields {
+            accept.given = true;
+            let Ok(field) = std::str::from_utf8(field) else { continue };
+            for part in field.split(',') {
+                if accept.ranges.len() < RANGES_MAX
+                    && let Some(range) = read_range(part)
+                {
+                    accept.ranges.push(range);
+                }
+            }
+        }
+        accept
+    }
+
+    /// How much the client wants a type, in thousandths, and how closely it named it. Parameters of the type don't count.
+    pub fn quality(&self, media_type: &str) -> (u16, Closeness) {
+        if self.ranges.is_empty() {
+            // Nothing said, or nothing that can be read: take it as no field at all.
+            return (1000, Closeness::Any);
+        }
+        let essence = media_type.split(';').next().unwrap_or_default().trim();
+        let (main, sub) = essence.split_once('/').unwrap_or((essence, ""));
+        let mut best = None;
+        for range in &self.ranges {
+            let closeness = match (&*range.main, &*range.sub) {
+                ("*", "*") => Closeness::Any,
+                (range_main, "*") if range_main.eq_ignore_ascii_case(main) => Closeness::Main,
+                (range_main, range_sub) if range_main.eq_ignore_ascii_case(main) && same_subtype(main, range_sub, sub) => Closeness::Exact,
+                _ => continue,
+            };
+            if best.is_none_or(|(_, other)| closeness > other) {
+                best = Some((range.quality, closeness));
+            }
+        }
+        best.unwrap_or((0, Closeness::Any))
+    }
+
+    /// Whether the client names a type and wants it more than data: in equal measure counts if it only names data by a
+    /// wildcard.
+    pub fn prefers(&self, media_type: &str) -> bool {
+        let (wanted, closeness) = self.quality(media_type);
+        self.given
+            && wanted > 0
+            && closeness == Closeness::Exact
+            && DATA.iter().all(|(_, data)| {
+                let (quality, closeness) = self.quality(data);
+                quality < wanted || (quality == wanted && closeness != Closeness::Exact)
+            })
+    }
+}
+
+/// MessagePack has several names.
+fn same_subtype(main: &str, a: &str, b: &str) -> bool {
+    let is_msgpack = |name: &str| ["msgpack", "x-msgpack", "vnd.msgpack"].iter().any(|known| known.eq_ignore_ascii_case(name));
+    a.eq_ignore_ascii_case(b) || (main.eq_ignore_ascii_case("application") && is_msgpack(a) && is_msgpack(b))
+}
+
+fn read_range(text: &str) -> Option<Range> {
+    let mut parts = text.split(';');
+    let (main, sub) = match parts.next()?.trim() {
+        "*" => ("*", "*"), // what Java's old clients send
+        essence => essence.split_once('/')?,
+    };
+    if main.is_empty() || sub.is_empty() || (main == "*" && sub != "*") {
+        return None;
+    }
+    let mut quality = 1000;
+    for parameter in parts {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        if name.trim().eq_ignore_ascii_case("q") {
+            quality = read_quality(value.trim())?;
+        }
+    }
+    Some(Range { main: main.to_owned(), sub: sub.to_owned(), quality })
+}
+
+/// A weight with at most three decimals, in thousandths.
+fn read_quality(text: &str) -> Option<u16> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    if decimals.len() > 3 || !decimals.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let thousandths = format!("{decimals:0<3}").parse::<u16>().ok()?;
+    match whole {
+        "0" => Some(thousandths),
+        "1" if thousandths == 0 => Some(1000),
+        _ => None,
+    }
+}
+
+/// What a body's `Content-Type` makes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyType {
+    /// Data in a format.
+    Data(Format),
+    /// Nothing said, or what curl says when one says nothing: data if it is JSON.
+    Guess,
+    /// Plain text in UTF-8.
+    Text,
+    /// Bytes, with a type to give back.
+    Other(Option<Text>),
+}
+
+impl BodyType {
+    /// Reads the field, if there is one.
+    ///
+    /// # Errors
+    /// A problem with status 400 if it is no media type.
+    pub fn parse(field: Option<&[u8]>) -> Result<Self, Problem> {
+        let Some(field) = field else { return Ok(Self::Guess) };
+        let bad = || Problem::new(&problem::BAD_HEADER, "Content-Type is no media type");
+        let text = std::str::from_utf8(field).map_err(|_| bad())?.trim();
+        if text.is_empty() {
+            return Ok(Self::Guess);
+        }
+        if !text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+            return Err(bad());
+        }
+        if let Some(format) = Format::of(text) {
+            return Ok(Self::Data(format));
+        }
+        let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match &*essence {
+            "application/x-www-form-urlencoded" => Ok(Self::Guess),
+            "text/plain" if is_utf8(text) => Ok(Self::Text),
+            OCTETS => Ok(Self::Other(None)),
+            _ if is_essence(&essence) => Ok(Self::Other(Some(Text::from(text)))),
+            _ => Err(bad()),
+        }
+    }
+
+    /// The value that a body says.
+    ///
+    /// # Errors
+    /// A problem with status 400, 413 or 415.
+    pub fn read(&self, body: &Bytes, limits: &Limits) -> Result<Spelled, Problem> {
+        match self {
+            Self::Data(format) => Ok(format.decode_spelled(body, limits)?),
+            Self::Guess => Format::Json.decode_spelled(body, limits).map_err(|error| self.not_json(body, error)),
+            Self::Text => {
+                let text = std::str::from_utf8(body).map_err(|_| Problem::new(&problem::NOT_UTF8, "the text is not UTF-8"))?;
+                too_long(body, limits)?;
+                Ok(Spelled::plain(Value::String(text.into())))
+            }
+            Self::Other(media_type) => {
+                too_long(body, limits)?;
+                Ok(Spelled::plain(Value::from(Blob { data: body.clone(), media_type: media_type.clone() })))
+            }
+        }
+    }
+
+    /// The value that a body says where only data will do.
+    ///
+    /// # Errors
+    /// A problem with status 400, 413 or 415.
+    pub fn read_data(&self, body: &Bytes, limits: &Limits) -> Result<Spelled, Problem> {
+        match self {
+            Self::Data(_) | Self::Guess => self.read(body, limits),
+            Self::Text | Self::Other(_) => {
+                Err(Problem::new(&problem::UNSUPPORTED_TYPE, "data is needed here: application/json, application/cbor or application/msgpack"))
+            }
+        }
+    }
+
+    fn not_json(&self, body: &Bytes, error: ReadError) -> Problem {
+        if body.is_empty() {
+            return Problem::new(&problem::MALFORMED, "the body is empty");
+        }
+        match &error {
+            ReadError::Decode(decode) if matches!(decode.kind, DecodeErrorKind::Malformed | DecodeErrorKind::NotUtf8) => {
+                let media_type = if std::str::from_utf8(body).is_ok() { "text/plain" } else { OCTETS };
+                Problem::new(&problem::TYPE_NEEDED, format!("the body has no Content-Type and is not JSON: {decode}"))
+                    .hint(format!("say what it is, with curl: -H 'Content-Type: {media_type}'"))
+            }
+            ReadError::Decode(_) | ReadError::Spelling(_) => error.into(),
+        }
+    }
+}
+
+fn too_long(body: &Bytes, limits: &Limits) -> Result<(), Problem> {
+    if body.len() <= limits.string_bytes {
+        return Ok(());
+    }
+    let limit = limits.string_bytes;
+    Err(Problem::new(&problem::TOO_LARGE, format!("a text or byte string of more than {limit} bytes")).with("limit", Member::Number(limit as u64)))
+}
+
+fn is_essence(text: &str) -> bool {
+    let is_token = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte));
+    text.split_once('/').is_some_and(|(main, sub)| is_token(main) && is_token(sub))
+}
+
+fn is_utf8(media_type: &str) -> bool {
+    let charset = media_type.split(';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"').to_ascii_lowercase())
+    });
+    charset.is_none_or(|charset| matches!(&*charset, "utf-8" | "utf8" | "us-ascii"))
+}
+
+/// Whether a browser that is sent to a stored value of this type may run something in it.
+pub fn is_runnable(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let (main, sub) = essence.split_once('/').unwrap_or((&essence, ""));
+    let inert = match main {
+        "image" => sub != "svg+xml" && sub != "svg",
+        "audio" | "video" | "font" => true,
+        "text" => matches!(sub, "plain" | "csv" | "calendar" | "vcard"),
+        "application" => matches!(sub, "octet-stream" | "json" | "cbor" | "msgpack" | "zip" | "gzip"),
+        _ => false,
+    };
+    !inert
+}
+
+/// For the fuzzer: no bytes make the readers panic.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let accept = Accept::parse(std::iter::once(bytes));
+    let _chosen = Offers::data().choose(&accept);
+    let _prefers = accept.prefers("text/event-stream");
+    let _body = BodyType::parse(Some(bytes));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn accept(text: &str) -> Accept {
+        Accept::parse(std::iter::once(text.as_bytes()))
+    }
+
+    fn chosen(text: &str) -> String {
+        match Offers::data().choose(&accept(text)) {
+            Ok(form) => form.letter().to_string(),
+            Err(problem) => problem.code().to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_client_s_favourite_wins_and_json_among_equals() {
+        for (field, letter) in [
+            ("*/*", "j"),
+            ("application/cbor", "c"),
+            ("application/cbor, application/json", "j"),
+            ("application/cbor, application/json;q=0.9", "c"),
+            ("application/msgpack;q=0.2, application/cbor;q=0.1", "m"),
+            ("application/x-msgpack", "m"),
+            ("application/vnd.msgpack", "m"),
+            ("application/*;q=0.5, application/json;q=0.1", "c"),
+            ("*/*;q=0.1, application/json;q=0", "c"),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", "j"),
+            ("APPLICATION/CBOR ; Q=1.000", "c"),
+            ("*", "j"),
+            ("", "j"),
+            ("application/cbor;q=2, */*;q=0.1", "j"),
+            ("image/png", "not_acceptable"),
+            ("application/json;q=0", "not_acceptable"),
+            ("text/*", "not_acceptable"),
+        ] {
+            assert_eq!(chosen(field), letter, "{field}");
+        }
+        assert_eq!(Offers::data().choose(&Accept::anything()), Ok(Form::Data(Format::Json)));
+    }
+
+    #[test]
+    fn strings_go_out_as_text_only_when_asked_and_bytes_as_they_came() {
+        let text = Value::String("hi".into());
+        assert_eq!(Offers::of(&text).choose(&Accept::anything()), Ok(Form::Data(Format::Json)));
+        assert_eq!(Offers::of(&text).choose(&accept("text/plain")), Ok(Form::Text));
+        let html = Value::from(Blob { data: Bytes::new(), media_type: Some("text/html".into()) });
+        assert_eq!(Offers::of(&html).choose(&Accept::anything()), Ok(Form::Raw));
+        assert_eq!(Offers::of(&html).choose(&accept("text/html, */*;q=0.1")), Ok(Form::Raw));
+        assert_eq!(Offers::of(&html).choose(&accept("application/json")), Ok(Form::Data(Format::Json)));
+        assert_eq!(Offers::of(&html).choose(&accept("application/json, text/plain, */*")), Ok(Form::Raw));
+    }
+
+    #[test]
+    fn any_list_that_prefers_event_stream_opens_one() {
+        for field in ["text/event-stream", "text/event-stream, */*", "application/json;q=0.9, text/event-stream", "text/event-stream;q=0.5"] {
+            assert!(accept(field).prefers("text/event-stream"), "{field}");
+        }
+        for field in ["*/*", "text/*", "", "application/json, text/event-stream", "text/event-stream;q=0.5, */*", "text/event-stream;q=0"] {
+            assert!(!accept(field).prefers("text/event-stream"), "{field}");
+        }
+        assert!(accept("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8").prefers("text/html"));
+        assert!(!accept("*/*").prefers("text/html"));
+    }
+
+    #[test]
+    fn a_content_type_says_what_a_body_is() {
+        let parse = |text: &str| BodyType::parse(Some(text.as_bytes()));
+        assert_eq!(BodyType::parse(None), Ok(BodyType::Guess));
+        assert_eq!(parse("application/x-www-form-urlencoded"), Ok(BodyType::Guess));
+        assert_eq!(parse("application/json; charset=utf-8"), Ok(BodyType::Data(Format::Json)));
+        assert_eq!(parse("application/merge-patch+json"), Ok(BodyType::Data(Format::Json)));
+        assert_eq!(parse("text/plain"), Ok(BodyType::Text));
+        assert_eq!(parse("text/plain; charset=latin1"), Ok(BodyType::Other(Some("text/plain; charset=latin1".into()))));
+        assert_eq!(parse("application/octet-stream"), Ok(BodyType::Other(None)));
+        assert_eq!(parse("image/png"), Ok(BodyType::Other(Some("image/png".into()))));
+        for bad in ["nonsense", "a/", "/b", "a/b c", "a\u{e4}/b"] {
+            assert_eq!(parse(bad).map_err(|problem| problem.code()), Err("bad_header"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_body_without_a_type_is_json_or_the_answer_says_what_to_add() {
+        let read = |body: &'static str| BodyType::Guess.read(&Bytes::from_static(body.as_bytes()), &Limits::default());
+        assert_eq!(read("[1]").map(|spelled| spelled.value), Ok(Value::Array(vec![Value::Int(1)])));
+        let problem = read("hello").unwrap_err();
+        assert_eq!(problem.code(), "type_needed");
+        assert!(problem.hint_text().unwrap().contains("-H 'Content-Type: text/plain'"));
+        assert_eq!(read("").unwrap_err().code(), "malformed");
+        assert_eq!(read("{\"a\":1,\"a\":2}").unwrap_err().code(), "duplicate_key");
+        assert_eq!(read("{\".value\":1,\"a\":2}").unwrap_err().code(), "mixed_value");
+    }
+
+    #[test]
+    fn where_data_is_needed_nothing_else_will_do() {
+        let body = Bytes::from_static(b"x");
+        for other in [BodyType::Text, BodyType::Other(None)] {
+            assert_eq!(other.read_data(&body, &Limits::default()).unwrap_err().code(), "unsupported_type");
+        }
+    }
+
+    #[test]
+    fn what_a_browser_could_run_is_told_from_pictures() {
+        for runnable in ["text/html", "image/svg+xml", "application/xhtml+xml", "text/xml", "application/pdf", "x/y", "TEXT/HTML; a=b"] {
+            assert!(is_runnable(runnable), "{runnable}");
+        }
+        for inert in ["image/png", "text/plain", "application/octet-stream", "audio/ogg"] {
+            assert!(!is_runnable(inert), "{inert}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_field_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60), text in "[a-z*/;,=q.0-9 ]{0,60}") {
+            fuzz(&bytes);
+            fuzz(text.as_bytes());
+        }
+    }
+}
