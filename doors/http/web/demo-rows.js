@@ -73,6 +73,8 @@ export class Rows {
   #frame = 0;
   #views = new WeakMap();
   #selected = null;
+  /** The row to select in the place of one that is gone. */
+  #heir = null;
 
   constructor(list, base, tree, on) {
     this.#list = list;
@@ -202,6 +204,7 @@ export class Rows {
   #bidFarewell(node, group) {
     const gone = [...group.children].filter((item) => item.node && node.child(item.node.key) !== item.node);
     for (const item of gone) {
+      if (item.ariaSelected === "true") this.#heir = (item.nextElementSibling ?? item.previousElementSibling)?.node ?? node;
       item.node = null;
       if (gone.length > FAREWELLS_MAX) item.remove();
       else {
@@ -346,7 +349,8 @@ export class Rows {
 
   #selectNearest() {
     const hadFocus = this.#list.contains(document.activeElement) || document.activeElement === document.body;
-    let node = this.#selected;
+    let node = this.#heir ?? this.#selected;
+    this.#heir = null;
     while (node.parent && !this.#isShown(node)) node = node.parent;
     this.#select(node, hadFocus && !this.#list.querySelector("form"));
   }
