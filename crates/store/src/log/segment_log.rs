@@ -256,7 +256,12 @@ impl SegmentLog {
             entries,
         );
         let end = offset + self.buffer.len() as u64;
-        if end + RESERVE_BYTES > self.allocated {
+        let reserve = if kind == GroupKind::Clean {
+            0
+        } else {
+            RESERVE_BYTES
+        };
+        if end + reserve > self.allocated {
             let filled = self.settings.allocation(end) - offset;
             self.buffer
                 .resize(usize::try_from(filled).unwrap_or(self.buffer.len()), 0);

@@ -189,17 +189,24 @@ impl FaultDisk {
             .unwrap_or_default()
     }
 
-    /// Puts a file there, durably.
+    /// Puts a file there, durably. A file that was there has another content from now on, for who has it open too.
     pub fn put(&self, path: &Path, content: Vec<u8>) {
         let mut world = self.0.lock();
-        let inode = world.inodes.len();
         let modified_s = world.seconds;
-        world.inodes.push(Inode {
+        let put = Inode {
             now: content.clone(),
             flushed: content,
             changes: Vec::new(),
             modified_s,
-        });
+        };
+        let inode = match world.names.get(path) {
+            Some(inode) => *inode,
+            None => {
+                world.inodes.push(Inode::default());
+                world.inodes.len() - 1
+            }
+        };
+        world.inodes[inode] = put;
         world.names.insert(path.to_owned(), inode);
         world.flushed_names.insert(path.to_owned(), inode);
     }
