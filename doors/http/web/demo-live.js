@@ -83,6 +83,7 @@ export class Live {
     if (event.type === "reset") {
       // The whole tree would follow. What is open is enough: start again behind the newest commit.
       this.#version = null;
+      this.#socket.onmessage = null;
       this.#socket.close();
       return;
     }
