@@ -39,7 +39,6 @@ use view::Base;
 
 /// How much memory the rows take, and how soon they get to the disk.
 #[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
 pub struct RowSettings {
     /// Decoded rows kept for reading, in bytes.
     pub cache_bytes: u64,
@@ -56,6 +55,8 @@ pub struct RowSettings {
     pub backlog_bytes_max: usize,
     /// Room on the disk that the rows leave free: for the commit log, and for the engine's own housekeeping, in bytes.
     pub reserve_bytes: u64,
+    /// Dead rows deleted behind a cut in one batch.
+    pub sweep_rows: usize,
 }
 
 impl Default for RowSettings {
@@ -68,6 +69,7 @@ impl Default for RowSettings {
             freeze_after: Duration::from_millis(200),
             backlog_bytes_max: 64 << 20,
             reserve_bytes: 16 << 20,
+            sweep_rows: 1_000,
         }
     }
 }

@@ -123,3 +123,107 @@ fn new_page() -> Box<[AtomicU64]> {
     page.resize_with(PAGE, AtomicU64::default);
     page.into_boxed_slice()
 }
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::{Mutex, RwLock};
+
+    use super::*;
+
+    const KEYS: usize = 40;
+    const GENERATIONS: u64 = 20_000;
+
+    impl Weigh for u64 {
+        fn weigh(&self) -> usize {
+            8
+        }
+    }
+
+    fn key(n: usize) -> Key {
+        Arc::from(n.to_string().as_bytes())
+    }
+
+    /// What an engine would say: the last generation, up to a reader's, that wrote the key.
+    struct Engine(Vec<RwLock<Vec<u64>>>);
+
+    impl Engine {
+        fn get(&self, n: usize, generation: u64) -> Option<u64> {
+            let written = self.0[n].read();
+            written.iter().rev().find(|at| **at <= generation).copied()
+        }
+    }
+
+    /// Numbers that look random, from a seed.
+    fn numbers(mut state: u64) -> impl FnMut(u64) -> u64 {
+        move |below| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        }
+    }
+
+    #[test]
+    fn a_reader_of_any_generation_finds_what_its_snapshot_has() {
+        let cache = RowCache::new(3_000);
+        let engine = Engine((0..KEYS).map(|_| RwLock::default()).collect());
+        let published = AtomicU64::new(0);
+        let hits = Mutex::new(0_u64);
+        let read = |seed: u64| {
+            let mut random = numbers(seed);
+            let mut generation = 0;
+            let mut found = 0;
+            while published.load(Ordering::Acquire) < GENERATIONS {
+                // Some readers stay on an old snapshot for a while.
+                if random(4) == 0 {
+                    generation = published.load(Ordering::Acquire);
+                }
+                let n = usize::try_from(random(KEYS as u64)).unwrap();
+                let wanted = engine.get(n, generation);
+                match cache.get(&key(n), generation) {
+                    Some(value) => {
+                        assert_eq!(value, wanted, "key {n} at {generation}");
+                        found += 1;
+                    }
+                    None => cache.insert(key(n), wanted, generation),
+                }
+            }
+            *hits.lock() += found;
+        };
+        std::thread::scope(|scope| {
+            for seed in 1..=3 {
+                scope.spawn(move || read(seed));
+            }
+            let mut random = numbers(77);
+            for generation in 1..=GENERATIONS {
+                let written: Vec<usize> = (0..random(3))
+                    .map(|_| usize::try_from(random(KEYS as u64)).unwrap())
+                    .collect();
+                for n in &written {
+                    engine.0[*n].write().push(generation);
+                }
+                for n in &written {
+                    cache.written(&key(*n), generation);
+                    if random(2) == 0 {
+                        cache.insert(key(*n), Some(generation), generation);
+                    }
+                }
+                published.store(generation, Ordering::Release);
+                if generation % 8 == 0 {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        assert!(*hits.lock() > 0, "the cache is of use");
+    }
+
+    #[test]
+    fn the_cache_stays_within_its_bytes() {
+        let cache = RowCache::new(10_000);
+        for n in 0..10_000 {
+            cache.insert(key(n), Some(1), 1);
+            assert!(cache.bytes() <= 10_000);
+        }
+        assert!(cache.bytes() > 5_000);
+    }
+}

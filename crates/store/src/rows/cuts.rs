@@ -73,3 +73,58 @@ impl Cuts {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sapwood_tree::{Limits, Path};
+
+    use super::*;
+
+    fn key(text: &str) -> Vec<u8> {
+        Path::parse(text, &Limits::default()).unwrap().key()
+    }
+
+    fn cuts(all: &[(&str, u64)]) -> Cuts {
+        let mut cuts = Cuts::default();
+        for (at, seq) in all {
+            cuts.insert(stem::stem(&key(at)), *seq);
+        }
+        cuts
+    }
+
+    #[test]
+    fn a_cut_hides_what_is_strictly_below_it_and_older() {
+        let cuts = cuts(&[("/a/7", 5), ("/a/b", 3)]);
+        assert!(cuts.hides(&key("/a/7/x"), 4));
+        assert!(cuts.hides(&key("/a/7/x/y/-3"), 4));
+        assert!(!cuts.hides(&key("/a/7/x"), 5));
+        for beside in ["", "/a", "/a/7", "/a/70", "/a/b", "/a/bc/d", "/b/7/x"] {
+            assert!(!cuts.hides(&key(beside), 0), "{beside}");
+        }
+    }
+
+    #[test]
+    fn a_cut_of_the_root_hides_all_but_the_root() {
+        let cuts = cuts(&[("", 2)]);
+        assert!(cuts.hides(&key("/a"), 1));
+        assert!(cuts.hides(&key("/"), 1), "a path of one empty segment");
+        assert!(!cuts.hides(&key(""), 1));
+    }
+
+    #[test]
+    fn the_newest_of_several_cuts_counts_and_the_outermost_is_skipped_as_a_whole() {
+        let cuts = cuts(&[("/a", 2), ("/a/b", 9), ("/a/b", 4)]);
+        assert!(cuts.hides(&key("/a/b/c"), 8));
+        assert!(!cuts.hides(&key("/a/b"), 8));
+        let below = key("/a/b/c");
+        assert_eq!(cuts.outermost(&below), Some(stem::stem(&key("/a"))));
+    }
+
+    #[test]
+    fn a_swept_cut_goes_unless_a_later_one_took_its_place() {
+        let mut cuts = cuts(&[("/a", 2), ("/b", 5)]);
+        cuts.remove_up_to(stem::stem(&key("/a")), 2);
+        cuts.remove_up_to(stem::stem(&key("/b")), 4);
+        assert_eq!(cuts.iter().map(|(_, seq)| seq).collect::<Vec<_>>(), [5]);
+    }
+}

@@ -101,7 +101,7 @@ impl Engine {
         dir: &Path,
         settings: EngineSettings,
     ) -> Result<(Self, EngineView), OpenError> {
-        prepare(dir).map_err(|source| io_error(dir, source))?;
+        prepare(dir)?;
         let what = match Self::open_once(dir, settings) {
             Err(OpenError::Damaged { what, .. }) if !is_empty(dir) => what,
             other => return other,
@@ -434,19 +434,52 @@ fn is_empty(dir: &Path) -> bool {
 }
 
 /// Puts right what an interrupted making of the folder leaves: the engine writes its marker last, and refuses what lies
-/// there before. And without any journal it would count its sequences from zero again.
-fn prepare(dir: &Path) -> io::Result<()> {
-    if !dir.try_exists()? {
+/// there before; and without any journal it would count its sequences from zero again. Refuses a folder in which the
+/// engine would not recognise its own tables: it would remove them.
+fn prepare(dir: &Path) -> Result<(), OpenError> {
+    let io_error = |source| io_error(dir, source);
+    if !dir.try_exists().map_err(io_error)? {
         return Ok(());
     }
-    let marked = dir.join("version").try_exists()?;
-    if !marked && !dir.join("keyspaces/1").try_exists()? {
-        return super::wipe(dir);
+    let mut missing = Vec::new();
+    for file in ["version", "keyspaces/0/current"] {
+        if !dir.join(file).try_exists().map_err(io_error)? {
+            missing.push(dir.join(file));
+        }
     }
-    if marked && journals(dir)?.is_empty() {
-        File::create_new(dir.join("0.jnl"))?.sync_all()?;
+    let keyspaces = with_tables(&dir.join("keyspaces")).map_err(io_error)?;
+    if keyspaces.is_empty() && !missing.is_empty() {
+        return super::wipe(dir).map_err(io_error);
+    }
+    missing.extend(
+        keyspaces
+            .iter()
+            .map(|keyspace| keyspace.join("current"))
+            .filter(|file| !file.exists()),
+    );
+    if let Some(file) = missing.first() {
+        return Err(damaged(dir, &format!("{} is missing", file.display())));
+    }
+    if journals(dir).map_err(io_error)?.is_empty() {
+        let journal = File::create_new(dir.join("0.jnl")).map_err(io_error)?;
+        journal.sync_all().map_err(io_error)?;
     }
     Ok(())
+}
+
+/// The keyspaces that have tables, but for the engine's own.
+fn with_tables(keyspaces: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    if !keyspaces.try_exists()? {
+        return Ok(found);
+    }
+    for entry in fs::read_dir(keyspaces)? {
+        let keyspace = entry?.path();
+        if !keyspace.ends_with("0") && !is_empty(&keyspace.join("tables")) {
+            found.push(keyspace);
+        }
+    }
+    Ok(found)
 }
 
 /// Empties the engine's journals: the newest stays, with nothing in it.

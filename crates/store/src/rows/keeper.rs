@@ -115,10 +115,14 @@ impl Keeper {
         let engine = self.engine.write(batch_of(layer, &cuts), frozen.seq)?;
         for (key, slot) in &layer.rows {
             self.shared.cache.written(key, engine.generation);
-            if slot.row.is_some() {
+            // What is dead has not been written, and will not be swept.
+            if let Some(row) = &slot.row
+                && !cuts.hides(key, row.written)
+            {
+                let row = Some(Arc::clone(row));
                 self.shared
                     .cache
-                    .insert(Arc::clone(key), slot.row.clone(), engine.generation);
+                    .insert(Arc::clone(key), row, engine.generation);
             }
         }
         let mut kept = base.kept.clone();
@@ -154,7 +158,7 @@ impl Keeper {
 
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
         self.engine
-            .has_room(self.shared.settings.reserve_bytes + bytes)
+            .has_room(self.shared.settings.reserve_bytes.saturating_add(bytes))
     }
 
     pub(crate) fn set_full(&self, full: bool) {

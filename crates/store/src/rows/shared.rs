@@ -41,6 +41,8 @@ pub(crate) struct Line {
     pub(crate) full: bool,
     pub(crate) failure: Option<String>,
     pub(crate) stop: bool,
+    /// Committers that wait for room.
+    pub(crate) waiting: usize,
     pub(crate) memory_sweep: super::sweep::MemorySweep,
 }
 
@@ -174,7 +176,9 @@ impl Shared {
             if on_its_way == 0 || stuck || ahead + on_its_way <= self.settings.backlog_bytes_max {
                 return base;
             }
+            line.waiting += 1;
             self.done.wait(&mut line);
+            line.waiting -= 1;
         }
     }
 
@@ -228,6 +232,11 @@ impl Shared {
         }
     }
 
+    #[cfg(test)]
+    fn waiting(&self) -> usize {
+        self.line.lock().waiting
+    }
+
     /// How long the keeper may sleep, if nothing wakes it.
     pub(crate) fn idle_for(&self, line: &Line) -> Option<Duration> {
         let since = line.recent_since?;
@@ -240,4 +249,63 @@ fn frozen_up_to(state: &State) -> u64 {
     let base = &*state.base;
     let engine = base.engine.as_ref().map_or(0, |engine| engine.applied);
     base.frozen.as_ref().map_or(engine, |frozen| frozen.seq)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use sapwood_tree::{Limits, Path, RowChanges, RowKind};
+    use sapwood_value::Value;
+
+    use super::*;
+
+    fn changes(seq: u64) -> RowChanges {
+        let path = Path::parse(&format!("/{seq}"), &Limits::default()).unwrap();
+        let row = Row::new(RowKind::Record, Value::Null, seq);
+        RowChanges {
+            rows: vec![(path, Some(Arc::new(row)))],
+            cuts: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_commit_waits_for_the_disk_when_too_much_is_in_memory() {
+        let settings = RowSettings {
+            freeze_bytes: 1,
+            backlog_bytes_max: 1_000,
+            ..RowSettings::default()
+        };
+        // There is no keeper: what is frozen stays frozen until the test says otherwise.
+        let shared = Arc::new(Shared::new(settings, Base::default(), 0, false));
+        let mut working = shared.begin();
+        working.apply(1, &changes(1), &[]);
+        shared.publish(&mut working);
+        assert!(shared.view().0.base.frozen.is_some());
+
+        let (applied, progress) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut working = shared.begin();
+                for seq in 2..100 {
+                    working.apply(seq, &changes(seq), &[]);
+                    applied.send(seq).unwrap();
+                    if seq == 90 {
+                        // Nothing is on its way to the disk any more: waiting would be for ever.
+                        assert!(working.recent.bytes > 1_000);
+                    }
+                }
+                drop(applied);
+            });
+            let mut last = 0;
+            while shared.waiting() == 0 {
+                last = progress.try_iter().last().unwrap_or(last);
+                std::thread::yield_now();
+            }
+            last = progress.try_iter().last().unwrap_or(last);
+            assert!(last < 20, "{last} commits went by");
+            shared.rebase(|_| Base::default());
+            assert_eq!(progress.iter().last(), Some(99));
+        });
+    }
 }

@@ -11,10 +11,8 @@ use super::shared::{Line, Shared};
 use super::stem::{self, Key};
 use super::view::{self, Base, State};
 
-/// Dead rows deleted in one batch.
-const DELETES_MAX: usize = 1_000;
-/// Rows looked at for it.
-const LOOKS_MAX: usize = 10_000;
+/// Rows looked at for each that may be deleted.
+const LOOKS_PER_DELETE: usize = 10;
 
 /// A cut being swept.
 pub(crate) struct Sweep {
@@ -54,13 +52,14 @@ impl Keeper {
         }
         let mut batch = Batch::default();
         let mut dead: Vec<Key> = Vec::new();
+        let deletes_max = self.shared.settings.sweep_rows;
         let mut looks = 0;
         let mut finished = true;
         for entry in engine.range(engine::ROWS, &sweep.from, &stem::past(&sweep.stem)) {
             let (key, value) = entry?;
             let bare = key.get(1..).unwrap_or_default();
             looks += 1;
-            if dead.len() == DELETES_MAX || looks > LOOKS_MAX {
+            if dead.len() == deletes_max || looks > deletes_max * LOOKS_PER_DELETE {
                 finished = false;
                 sweep.from = bare.to_vec();
                 break;
@@ -151,7 +150,7 @@ pub(crate) fn in_memory(shared: &Shared, line: &mut Line) -> bool {
     let mut next = None;
     for (key, slot) in state.recent.rows.range::<_, [u8]>(bounds) {
         looks += 1;
-        if looks > DELETES_MAX {
+        if looks > shared.settings.sweep_rows {
             finished = false;
             next = Some(key.to_vec());
             break;

@@ -86,7 +86,8 @@ impl View {
         Ok(found.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    /// Private rows in key order whose keys begin with `prefix`: at most `max`, those behind `after` if it is given.
+    /// Private rows in key order whose keys begin with `prefix`: at most `max`, those behind `after` if it is given. Keys
+    /// must not begin with 0xff.
     ///
     /// # Errors
     /// If the disk fails.
@@ -99,9 +100,10 @@ impl View {
         let mut out = Vec::new();
         let state = &*self.0;
         let from = after.map_or_else(|| prefix.to_vec(), |after| [after, &[0]].concat());
-        let Some(to) = end_of_prefix(prefix) else {
+        let to = end_of_prefix(prefix);
+        if from >= to {
             return Ok(out);
-        };
+        }
         let bounds = stem::half_open(&from, &to);
         let frozen = state.base.frozen.iter().map(|frozen| &frozen.layer.private);
         let layers = [&state.recent.private].into_iter().chain(frozen);
@@ -290,12 +292,16 @@ fn path_of(key: &[u8]) -> Result<Path, EngineError> {
     Path::from_key(key).ok_or_else(|| "a row's key is damaged".into())
 }
 
-/// The first key behind all that begin with `prefix`; `None` if no key is.
-fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|byte| *byte < 0xff)?;
-    let (head, tail) = prefix.split_at_checked(last)?;
-    let byte = tail.first()?;
-    Some([head, &[byte + 1]].concat())
+/// The first key behind all that begin with `prefix`. No key begins with 0xff.
+fn end_of_prefix(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < 0xff {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    vec![0xff]
 }
 
 /// A key for a map.

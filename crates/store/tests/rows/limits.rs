@@ -1,0 +1,92 @@
+//! What happens where there is no more room.
+
+use sapwood_store::rows::PersistError;
+
+use super::*;
+
+#[test]
+fn a_full_disk_stops_writes_but_no_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = RowSettings {
+        reserve_bytes: u64::MAX,
+        backlog_bytes_max: 20_000,
+        ..eager()
+    };
+    let store = RowStore::open(dir.path(), settings).unwrap();
+    let mut seq = 0;
+    while store.check().is_ok() {
+        seq += 1;
+        commit(&store, seq, &put(seq, &format!("/{seq}"), 1));
+        assert!(store.stats().backlog_bytes < 30_000);
+    }
+    assert!(matches!(store.check(), Err(PersistError::Full)));
+    assert!(matches!(store.persist(), Err(PersistError::Full)));
+    assert_eq!(
+        store.view().scan(&Path::root(), None, 1000).unwrap().len() as u64,
+        seq
+    );
+    // A committer that goes on all the same is not held up for ever.
+    commit(&store, seq + 1, &put(seq + 1, "/more", 1));
+    assert!(store.view().row(&path("/more")).unwrap().is_some());
+}
+
+#[test]
+fn rows_in_memory_stay_within_the_bound_while_the_disk_keeps_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = RowSettings {
+        freeze_bytes: 50_000,
+        backlog_bytes_max: 100_000,
+        ..eager()
+    };
+    let store = RowStore::open(dir.path(), settings).unwrap();
+    for seq in 1..=5_000 {
+        commit(&store, seq, &put(seq, &format!("/{seq}"), 1));
+        assert!(store.stats().backlog_bytes <= 101_000);
+    }
+    assert_eq!(
+        store
+            .view()
+            .scan(&Path::root(), None, usize::MAX)
+            .unwrap()
+            .len(),
+        5_000
+    );
+}
+
+#[test]
+fn writing_a_row_again_and_again_keeps_one_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = RowSettings {
+        freeze_after: Duration::from_secs(3600),
+        ..RowSettings::default()
+    };
+    let store = RowStore::open(dir.path(), settings).unwrap();
+    commit(&store, 1, &put(1, "/one", 1));
+    let once = store.stats().backlog_bytes;
+    for seq in 2..1000 {
+        commit(&store, seq, &put(seq, "/one", 1));
+    }
+    assert_eq!(store.stats().backlog_bytes, once);
+}
+
+#[test]
+fn flushed_follows_persist() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = RowStore::open(
+        dir.path(),
+        RowSettings {
+            reserve_bytes: 0,
+            ..RowSettings::default()
+        },
+    )
+    .unwrap();
+    assert_eq!(store.flushed(), 0);
+    for seq in 1..=10 {
+        commit(&store, seq, &put(seq, "/one", 1));
+    }
+    store.persist().unwrap();
+    assert_eq!(store.flushed(), 10);
+    store.shutdown().unwrap();
+    let store = RowStore::open(dir.path(), RowSettings::default()).unwrap();
+    assert_eq!((store.applied(), store.flushed()), (10, 10));
+}
