@@ -17,6 +17,8 @@ use crate::{
 const WRITERS: usize = 64;
 /// How many keys each connection goes through.
 const KEYS: usize = 64;
+/// How many requests: each key is written with two values in turn, so that each write changes something.
+const REQUESTS: usize = 2 * KEYS;
 const RECEIVERS: usize = 100;
 
 /// A record as a sensor would send it, about 100 bytes.
@@ -122,8 +124,10 @@ pub fn fan_out(plan: &Plan) -> Result<()> {
             stream,
             watched: "/sensors".into(),
             receivers: RECEIVERS,
-            requests: (0..KEYS)
-                .map(|n| exchange::write_request("PUT", &format!("/sensors/{n}"), &record(n)))
+            requests: (0..REQUESTS)
+                .map(|n| {
+                    exchange::write_request("PUT", &format!("/sensors/{}", n % KEYS), &record(n))
+                })
                 .collect(),
         };
         let theirs = FanOut {
@@ -132,7 +136,7 @@ pub fn fan_out(plan: &Plan) -> Result<()> {
             stream,
             watched: "/sub".into(),
             receivers: RECEIVERS,
-            requests: (0..KEYS)
+            requests: (0..REQUESTS)
                 .map(|n| exchange::write_request("POST", "/pub", &event(n)))
                 .collect(),
         };
@@ -173,14 +177,18 @@ fn put_load(server: &Server, connections: usize) -> Load {
         address: server.address(),
         server: server.id(),
         framing: Framing::Http,
-        requests: requests(connections, |connection, key| {
-            exchange::write_request("PUT", &format!("/sensors/{connection}-{key}"), &record(key))
+        requests: requests(connections, |connection, n| {
+            exchange::write_request(
+                "PUT",
+                &format!("/sensors/{connection}-{}", n % KEYS),
+                &record(n),
+            )
         }),
     }
 }
 
-fn redis_set(connection: usize, key: usize) -> Vec<u8> {
-    let (key, value) = (format!("sensors/{connection}-{key}"), record(key));
+fn redis_set(connection: usize, n: usize) -> Vec<u8> {
+    let (key, value) = (format!("sensors/{connection}-{}", n % KEYS), record(n));
     format!(
         "*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${}\r\n{value}\r\n",
         key.len(),
@@ -191,7 +199,7 @@ fn redis_set(connection: usize, key: usize) -> Vec<u8> {
 
 fn requests(connections: usize, request: impl Fn(usize, usize) -> Vec<u8>) -> Vec<Vec<Vec<u8>>> {
     (0..connections)
-        .map(|connection| (0..KEYS).map(|key| request(connection, key)).collect())
+        .map(|connection| (0..REQUESTS).map(|n| request(connection, n)).collect())
         .collect()
 }
 
