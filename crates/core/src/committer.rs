@@ -1,0 +1,569 @@
+//! The committer: the one order of a database's writes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use bytes::Bytes;
+use sapwood_store::log::{AppendError, CommitLog, CommitSeq, Retention};
+use sapwood_store::rows::{PersistError, RowStore, View, Working};
+use sapwood_tree::{OpKind, Path, Settings};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::clock::Clock;
+use crate::commit::{self, Context, Decided};
+use crate::gate::{Claims, Gate};
+use crate::hub::{HubHandle, HubRequest, MessageReply, Published};
+use crate::lease::{self, Effect};
+use crate::outbox::Outbox;
+use crate::queue::Queue;
+use crate::session::{Outcome, SessionId};
+use crate::settings::LogSettings;
+use crate::write::{AtEnd, Committed, Message, Write, WriteError, WriteOp};
+use crate::{LogId, Version, codec};
+
+/// A group is closed when its entries come to so many bytes, so that a flush stays short.
+const GROUP_BYTES: usize = 8 << 20;
+
+/// How often the log's old segments are looked at.
+const RETAIN_EVERY: Duration = Duration::from_secs(5);
+
+/// Something for the committer, in the order in which it came.
+pub(crate) enum Request {
+    Write {
+        claims: Claims,
+        session: Option<SessionId>,
+        write: Write,
+        effects: Vec<Effect>,
+        reply: Reply,
+        /// Room in the queue, given back when the request is done.
+        permit: Option<OwnedSemaphorePermit>,
+    },
+    /// A message of a session that may have writes ahead of it.
+    Publish {
+        path: Path,
+        message: Message,
+        reply: Reply,
+    },
+    /// A session ends: what it left is done, what it owned goes.
+    EndSession {
+        session: SessionId,
+        claims: Claims,
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// Who is answered.
+pub(crate) enum Reply {
+    Caller(oneshot::Sender<Result<Committed, WriteError>>),
+    Session { outbox: Arc<Outbox>, tag: u64 },
+    Nobody,
+}
+
+pub(crate) struct Committer {
+    pub(crate) queue: Arc<Queue<Request>>,
+    pub(crate) log: Box<dyn CommitLog>,
+    pub(crate) store: RowStore,
+    pub(crate) hub: HubHandle,
+    pub(crate) gate: Gate,
+    pub(crate) tree: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) retention: LogSettings,
+    pub(crate) status: Arc<Status>,
+    pub(crate) any_leases: bool,
+    pub(crate) next_expiry: Option<u64>,
+}
+
+/// Whether the database takes writes.
+#[derive(Debug, Default)]
+pub(crate) struct Status {
+    pub(crate) failed: std::sync::atomic::AtomicBool,
+}
+
+/// A group of commits on its way to the log.
+struct Group {
+    log: LogId,
+    working: Working,
+    /// The state that the next write is decided on.
+    view: View,
+    next: u64,
+    entries: Vec<Bytes>,
+    entry_bytes: usize,
+    steps: Vec<Step>,
+    answers: Vec<(Reply, Result<Outcome, WriteError>)>,
+    ended: Vec<oneshot::Sender<()>>,
+    /// Held until the group is done: they are the room of its requests in the queue.
+    permits: Vec<OwnedSemaphorePermit>,
+}
+
+enum Step {
+    Commit(Published),
+    Message {
+        path: Path,
+        message: Message,
+        reply: MessageReply,
+    },
+}
+
+impl Committer {
+    /// Runs until the queue is closed and empty; then brings everything to the disk.
+    pub(crate) fn run(mut self) {
+        let mut waiting = Vec::new();
+        let mut retained = Instant::now();
+        while self.queue.take(&mut waiting, self.wait()) {
+            let mut requests = waiting.drain(..).peekable();
+            while requests.peek().is_some() {
+                self.commit_group(&mut requests);
+            }
+            drop(requests);
+            self.expire();
+            if retained.elapsed() >= RETAIN_EVERY {
+                self.retain();
+                retained = Instant::now();
+            }
+        }
+        self.stop();
+    }
+
+    /// Commits one group. The order of these steps is the durability argument: do not move them.
+    fn commit_group(&mut self, requests: &mut impl Iterator<Item = Request>) {
+        let mut group = self.begin();
+        for request in requests {
+            self.decide(&mut group, request);
+            if group.entry_bytes >= GROUP_BYTES {
+                break;
+            }
+        }
+        let Group {
+            working,
+            entries,
+            steps,
+            answers,
+            ended,
+            permits,
+            ..
+        } = group;
+        // One flush for all of them.
+        let appended = if entries.is_empty() {
+            Ok(())
+        } else {
+            self.log.append(self.log.next(), &entries)
+        };
+        match appended {
+            Ok(()) => {
+                self.store.publish(working);
+                // Nobody is told what is not durable.
+                self.publish(steps, answers);
+            }
+            Err(error) => {
+                drop(working);
+                self.refuse_all(&error, answers);
+            }
+        }
+        drop(permits);
+        // Whoever waits for a session's end may have gone.
+        for done in ended {
+            done.send(()).ok();
+        }
+    }
+
+    fn begin(&self) -> Group {
+        let working = self.store.begin();
+        Group {
+            log: self.log.id(),
+            view: working.view(),
+            working,
+            next: self.log.next().0,
+            entries: Vec::new(),
+            entry_bytes: 0,
+            steps: Vec::new(),
+            answers: Vec::new(),
+            ended: Vec::new(),
+            permits: Vec::new(),
+        }
+    }
+
+    fn decide(&mut self, group: &mut Group, request: Request) {
+        match request {
+            Request::Write {
+                claims,
+                session,
+                write,
+                effects,
+                reply,
+                permit,
+            } => {
+                group.permits.extend(permit);
+                let registers = write.ops.is_empty() && !effects.is_empty();
+                let decided = self.try_decide(group, &claims, session, write, effects);
+                let outcome = decided.map(|committed| {
+                    if registers {
+                        Outcome::Registered
+                    } else {
+                        Outcome::Written(Ok(committed))
+                    }
+                });
+                group.answers.push((reply, outcome));
+            }
+            Request::Publish {
+                path,
+                message,
+                reply,
+            } => {
+                let reply = match reply {
+                    Reply::Session { outbox, tag } => MessageReply::Session { outbox, tag },
+                    Reply::Caller(_) | Reply::Nobody => MessageReply::Nobody,
+                };
+                group.steps.push(Step::Message {
+                    path,
+                    message,
+                    reply,
+                });
+            }
+            Request::EndSession {
+                session,
+                claims,
+                done,
+            } => {
+                self.end_session(group, session, &claims);
+                group.ended.push(done);
+            }
+        }
+    }
+
+    fn try_decide(
+        &mut self,
+        group: &mut Group,
+        claims: &Claims,
+        session: Option<SessionId>,
+        write: Write,
+        effects: Vec<Effect>,
+    ) -> Result<Committed, WriteError> {
+        if self
+            .status
+            .failed
+            .load(std::sync::atomic::Ordering::Relaxed)
+        {
+            return Err(WriteError::Unavailable);
+        }
+        self.store.check().map_err(|error| match error {
+            PersistError::Full => WriteError::Full,
+            error => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the rows take no writes"
+                );
+                WriteError::Unavailable
+            }
+        })?;
+        let context = Context {
+            log: &group.log,
+            gate: &self.gate,
+            tree: &self.tree,
+            seq: group.next,
+            now_ms: self.clock.now_ms(),
+            any_leases: self.any_leases,
+        };
+        // A bug in deciding one write must not take the database down with it.
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            commit::decide(&context, &group.view, claims, session, write, effects)
+        }));
+        let Ok(decided) = decided else {
+            metrics::counter!("sapwood_panics_total").increment(1);
+            tracing::error!("deciding a write panicked; it was refused");
+            return Err(WriteError::Unavailable);
+        };
+        let Decided {
+            commit,
+            entry,
+            changes,
+            private,
+            outcomes,
+        } = decided?;
+        self.note_leases(&commit.effects);
+        let before = std::mem::replace(
+            &mut group.view,
+            group.working.apply(commit.seq, &changes, &private),
+        );
+        let committed = Committed {
+            version: Version::new(group.log, commit.seq),
+            ops: outcomes,
+        };
+        group.next += 1;
+        group.entry_bytes += entry.len();
+        group.entries.push(entry);
+        group.steps.push(Step::Commit(Published {
+            commit,
+            before,
+            after: group.view.clone(),
+        }));
+        Ok(committed)
+    }
+
+    fn note_leases(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Lease { expires_ms, .. } = effect {
+                self.any_leases = true;
+                self.next_expiry = self.next_expiry.into_iter().chain(*expires_ms).min();
+            }
+        }
+    }
+
+    /// Tells everybody: the hub in order, with the answers of those who watch behind it; all others right away.
+    fn publish(&self, steps: Vec<Step>, answers: Vec<(Reply, Result<Outcome, WriteError>)>) {
+        let mut for_sessions = Vec::new();
+        for (reply, outcome) in answers {
+            match reply {
+                Reply::Caller(sender) => answer(sender, outcome),
+                Reply::Session { outbox, tag } => for_sessions.push((
+                    outbox,
+                    tag,
+                    outcome.unwrap_or_else(|error| Outcome::Written(Err(error))),
+                )),
+                Reply::Nobody => {}
+            }
+        }
+        let mut commits = Vec::new();
+        for step in steps {
+            match step {
+                Step::Commit(published) => commits.push(published),
+                Step::Message {
+                    path,
+                    message,
+                    reply,
+                } => {
+                    let commits = std::mem::take(&mut commits);
+                    self.hub.tell(HubRequest::Group {
+                        commits,
+                        answers: Vec::new(),
+                    });
+                    self.hub.tell(HubRequest::Publish {
+                        path,
+                        message,
+                        reply,
+                    });
+                }
+            }
+        }
+        if !commits.is_empty() || !for_sessions.is_empty() {
+            self.hub.tell(HubRequest::Group {
+                commits,
+                answers: for_sessions,
+            });
+        }
+    }
+
+    /// The log did not take the group: nothing of it has happened.
+    fn refuse_all(&self, error: &AppendError, answers: Vec<(Reply, Result<Outcome, WriteError>)>) {
+        let refusal = match error {
+            AppendError::Full => WriteError::Full,
+            AppendError::TooLarge { .. } => WriteError::TooLarge {
+                index: 0,
+                message: error.to_string(),
+            },
+            AppendError::Conflict { .. } | AppendError::Failed(_) => {
+                self.status
+                    .failed
+                    .store(true, std::sync::atomic::Ordering::Relaxed);
+                WriteError::Unavailable
+            }
+        };
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            "the commit log refused a group"
+        );
+        for (reply, outcome) in answers {
+            let error = outcome.err().unwrap_or_else(|| refusal.clone());
+            match reply {
+                Reply::Caller(sender) => answer(sender, Err(error)),
+                Reply::Session { outbox, tag } => outbox.answer(tag, Outcome::Written(Err(error))),
+                Reply::Nobody => {}
+            }
+        }
+    }
+
+    /// Does what a session left to be done, and removes what it owned: in one commit.
+    fn end_session(&mut self, group: &mut Group, session: SessionId, claims: &Claims) {
+        let (mut ops, messages) = match what_remains(&group.view, session) {
+            Ok(Some(remains)) => remains,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, %session, "what a session left could not be read");
+                return;
+            }
+        };
+        loop {
+            let write = Write {
+                ops: ops.clone(),
+                conditions: Vec::new(),
+            };
+            match self.try_decide(group, claims, None, write, vec![Effect::Ended { session }]) {
+                Ok(_) => break,
+                // One of them can't be done: the others are.
+                Err(
+                    WriteError::Invalid { index, message, .. }
+                    | WriteError::TooLarge { index, message },
+                ) if index < ops.len() => {
+                    let skipped = ops.remove(index);
+                    tracing::warn!(%session, path = %skipped.path, message, "left out of what a session left to be done");
+                }
+                Err(WriteError::Denied { path }) => {
+                    tracing::warn!(%session, %path, "denied, of what a session left to be done");
+                    ops.retain(|op| op.path != path);
+                }
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, %session, "what a session left is done at the next start");
+                    return;
+                }
+            }
+        }
+        let messages = messages.into_iter().map(|(path, message)| Step::Message {
+            path,
+            message,
+            reply: MessageReply::Nobody,
+        });
+        group.steps.extend(messages);
+    }
+
+    /// Ends the sessions that were connected when the server died. Before any door listens.
+    pub(crate) fn end_lost_sessions(&mut self) {
+        let sessions = match lease::sessions(&self.store.view()) {
+            Ok(sessions) => sessions,
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "sessions of before could not be read"
+                );
+                return;
+            }
+        };
+        for session in sessions {
+            let (done, _) = oneshot::channel();
+            self.commit_group(&mut std::iter::once(Request::EndSession {
+                session,
+                claims: Claims::anonymous(),
+                done,
+            }));
+        }
+        self.expire();
+    }
+
+    /// Removes what has expired.
+    fn expire(&mut self) {
+        let now_ms = self.clock.now_ms();
+        if self.next_expiry.is_none_or(|expiry| expiry > now_ms) {
+            return;
+        }
+        let view = self.store.view();
+        let due = lease::expired_at(&view, now_ms);
+        drop(view);
+        match due {
+            Ok(paths) => {
+                let ops = paths
+                    .into_iter()
+                    .map(|path| WriteOp::new(path, OpKind::Delete))
+                    .collect();
+                let write = Write {
+                    ops,
+                    conditions: Vec::new(),
+                };
+                let effects = vec![Effect::Expired { until_ms: now_ms }];
+                let request = Request::Write {
+                    claims: Claims::anonymous(),
+                    session: None,
+                    write,
+                    effects,
+                    reply: Reply::Nobody,
+                    permit: None,
+                };
+                self.commit_group(&mut std::iter::once(request));
+            }
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "what has expired could not be read"
+            ),
+        }
+        self.next_expiry = lease::next_expiry(&self.store.view()).unwrap_or(None);
+    }
+
+    /// How long to wait for requests: until something expires, or the log is to be looked at.
+    fn wait(&self) -> Option<Duration> {
+        let until_expiry = self
+            .next_expiry
+            .map(|expiry| Duration::from_millis(expiry.saturating_sub(self.clock.now_ms()).max(1)));
+        Some(until_expiry.unwrap_or(RETAIN_EVERY).min(RETAIN_EVERY))
+    }
+
+    fn retain(&mut self) {
+        let now = UNIX_EPOCH + Duration::from_millis(self.clock.now_ms());
+        let keep = Retention {
+            bytes_max: self.retention.keep_bytes,
+            age_max: self.retention.keep_age,
+            now,
+        };
+        if let Err(error) = self.log.retain(keep, CommitSeq(self.store.flushed())) {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "an old part of the log could not be removed"
+            );
+        }
+    }
+
+    fn stop(self) {
+        self.hub.tell(HubRequest::Stop);
+        if let Err(error) = self.store.shutdown() {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the rows could not be brought to the disk; the next start replays the log"
+            );
+        }
+        if let Err(error) = self.log.close() {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the log could not be closed; the next start takes this for a crash"
+            );
+        }
+    }
+}
+
+type Remains = (Vec<WriteOp>, Vec<(Path, Message)>);
+
+/// What a session owns, and what it left to be done; none if it has neither.
+fn what_remains(
+    view: &View,
+    session: SessionId,
+) -> Result<Option<Remains>, sapwood_tree::RowsError> {
+    let left = lease::left_by(view, session)?;
+    let owned = lease::owned_by(view, session)?;
+    if left.is_empty() && owned.is_empty() {
+        return Ok(None);
+    }
+    let mut ops: Vec<WriteOp> = owned
+        .into_iter()
+        .map(|path| WriteOp::new(path, OpKind::Delete))
+        .collect();
+    let mut messages = Vec::new();
+    for bytes in left {
+        match codec::decode_at_end(&bytes) {
+            Some(AtEnd::Write(op)) => ops.push(op),
+            Some(AtEnd::Publish(path, message)) => messages.push((path, message)),
+            None => tracing::error!(%session, "something that a session left could not be read"),
+        }
+    }
+    Ok(Some((ops, messages)))
+}
+
+fn answer(
+    sender: oneshot::Sender<Result<Committed, WriteError>>,
+    outcome: Result<Outcome, WriteError>,
+) {
+    let result = match outcome {
+        Ok(Outcome::Written(written)) => written,
+        Ok(Outcome::Read(_) | Outcome::Published { .. } | Outcome::Registered) => {
+            Err(WriteError::Unavailable)
+        }
+        Err(error) => Err(error),
+    };
+    // A caller that has gone needs no answer; the write stays.
+    drop(sender.send(result));
+}

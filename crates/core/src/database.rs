@@ -1,0 +1,366 @@
+//! One database: a tree with its own log, order and watches.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use sapwood_store::log::{CommitLog, CommitSeq, LogReader, TailError};
+use sapwood_store::rows::{RowStore, View, ViewHandle};
+use sapwood_tree::{Declared, Path, Settings};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::LogId;
+use crate::clock::Clock;
+use crate::codec;
+use crate::commit::Commit;
+use crate::committer::{Committer, Reply, Request, Status};
+use crate::gate::{Claims, Denied, Gate, Operation};
+use crate::hub::{HubHandle, HubRequest, HubSettings, Join, JoinReply, MessageReply, hub};
+use crate::lease::{self, Effect};
+use crate::outbox::{Outbox, Slot};
+use crate::queue::Queue;
+use crate::read::Reading;
+use crate::session::{Connect, Session, SessionId, WatchSpec};
+use crate::settings::{Limits, LogSettings};
+use crate::watch::From;
+use crate::write::{Committed, Message, Write, WriteError};
+
+/// How much room a waiting write takes at least, in kibibytes.
+const WRITE_KIB_MIN: usize = 8;
+
+/// One database. Cheap to clone.
+#[derive(Clone)]
+pub struct Database(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    log: LogId,
+    gate: Gate,
+    tree: Settings,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    queue: Arc<Queue<Request>>,
+    hub: HubHandle,
+    views: ViewHandle,
+    reader: Box<dyn LogReader>,
+    /// Room for writes that wait, in kibibytes.
+    room: Arc<Semaphore>,
+    status: Arc<Status>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What a database is made of when it starts.
+pub(crate) struct Parts {
+    pub(crate) name: String,
+    pub(crate) log: Box<dyn CommitLog>,
+    pub(crate) store: RowStore,
+    pub(crate) gate: Gate,
+    pub(crate) tree: Settings,
+    pub(crate) limits: Limits,
+    pub(crate) retention: LogSettings,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Database {
+    /// Starts the committer and the hub over rows that are up to date with their log. The sessions of before the
+    /// start have ended when this returns.
+    pub(crate) fn start(parts: Parts) -> std::io::Result<Self> {
+        let Parts {
+            name,
+            log,
+            store,
+            gate,
+            tree,
+            limits,
+            retention,
+            clock,
+        } = parts;
+        let queue = Arc::new(Queue::new());
+        let status = Arc::new(Status::default());
+        let settings = HubSettings {
+            log: log.id(),
+            limits,
+            recent_bytes: retention.recent_bytes,
+        };
+        let (handle, hub) = hub(store.view(), settings);
+        let views = store.handle();
+        let view = store.view();
+        let unread = |error: sapwood_tree::RowsError| std::io::Error::other(error);
+        let any_leases = lease::any(&view).map_err(unread)?;
+        let next_expiry = lease::next_expiry(&view).map_err(unread)?;
+        drop(view);
+        let database = Self(Arc::new(Inner {
+            name: name.clone(),
+            log: log.id(),
+            gate: gate.clone(),
+            tree: tree.clone(),
+            limits,
+            clock: Arc::clone(&clock),
+            queue: Arc::clone(&queue),
+            hub: handle.clone(),
+            views,
+            reader: log.reader(),
+            room: Arc::new(Semaphore::new(limits.writes_waiting_max * WRITE_KIB_MIN)),
+            status: Arc::clone(&status),
+            threads: Mutex::new(Vec::new()),
+        }));
+        let mut committer = Committer {
+            queue,
+            log,
+            store,
+            hub: handle,
+            gate,
+            tree,
+            clock,
+            retention,
+            status,
+            any_leases,
+            next_expiry,
+        };
+        let thread = |what: &str| std::thread::Builder::new().name(format!("{what} {name}"));
+        let hub_thread = thread("hub").spawn(move || hub.run())?;
+        committer.end_lost_sessions();
+        let committer_thread = thread("commit").spawn(move || committer.run())?;
+        database
+            .0
+            .threads
+            .lock()
+            .extend([committer_thread, hub_thread]);
+        Ok(database)
+    }
+
+    /// The database's name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The id of its commit log, the first part of every version.
+    pub fn log_id(&self) -> LogId {
+        self.0.log
+    }
+
+    /// The declared resources.
+    pub fn declared(&self) -> &Declared {
+        &self.0.tree.declared
+    }
+
+    /// The limits of paths and values.
+    pub fn tree_limits(&self) -> &sapwood_tree::Limits {
+        &self.0.tree.limits
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// The database's time, in milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.0.clock.now_ms()
+    }
+
+    /// Whether writes are taken.
+    pub fn is_writable(&self) -> bool {
+        !self.0.status.failed.load(Ordering::Relaxed)
+    }
+
+    /// Connects a client.
+    pub fn connect(&self, connect: Connect) -> Session {
+        Session::new(self.clone(), connect)
+    }
+
+    /// Reads a path as of now.
+    ///
+    /// # Errors
+    /// [`Denied`] if the gate says no.
+    pub fn read(&self, claims: &Claims, path: &Path) -> Result<Reading, Denied> {
+        self.0.gate.check(claims, Operation::Read(path))?;
+        Ok(Reading::new(path.clone(), self.view(), self.0.log))
+    }
+
+    /// Writes, and waits until the write is durable at the database's level and seen by every read that begins then.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing of the write has happened then.
+    pub async fn write(&self, claims: &Claims, write: Write) -> Result<Committed, WriteError> {
+        let room = room_for(&write);
+        let permit = match Arc::clone(&self.0.room).try_acquire_many_owned(room) {
+            Ok(permit) => permit,
+            // The queue is full: the client's socket waits with it.
+            Err(_) => Arc::clone(&self.0.room)
+                .acquire_many_owned(room)
+                .await
+                .map_err(|_| WriteError::Unavailable)?,
+        };
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Write {
+            claims: claims.clone(),
+            session: None,
+            write,
+            effects: Vec::new(),
+            reply: Reply::Caller(reply),
+            permit: Some(permit),
+        };
+        self.enqueue(request)
+            .map_err(|()| WriteError::Unavailable)?;
+        answer.await.unwrap_or(Err(WriteError::Unavailable))
+    }
+
+    /// Sends a message, and learns how many sessions had it.
+    ///
+    /// # Errors
+    /// [`WriteError::Denied`] if the gate says no; [`WriteError::Unavailable`] while the server stops.
+    pub async fn publish(
+        &self,
+        claims: &Claims,
+        path: &Path,
+        message: Message,
+    ) -> Result<u64, WriteError> {
+        self.0
+            .gate
+            .check(claims, Operation::Publish(path))
+            .map_err(|_| WriteError::Denied { path: path.clone() })?;
+        let (reply, receivers) = oneshot::channel();
+        self.tell_hub(HubRequest::Publish {
+            path: path.clone(),
+            message,
+            reply: MessageReply::Caller(reply),
+        });
+        receivers.await.map_err(|_| WriteError::Unavailable)
+    }
+
+    /// Stops the database: what was accepted is answered, and everything is on disk when this returns. Blocking.
+    pub(crate) fn stop(&self) {
+        self.0.queue.close();
+        for thread in std::mem::take(&mut *self.0.threads.lock()) {
+            if thread.join().is_err() {
+                tracing::error!(
+                    database = self.name(),
+                    "a thread of the database had panicked"
+                );
+            }
+        }
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.0.gate
+    }
+
+    pub(crate) fn view(&self) -> View {
+        self.0.views.view()
+    }
+
+    pub(crate) fn enqueue(&self, request: Request) -> Result<(), ()> {
+        self.0.queue.push(request).map_err(drop)
+    }
+
+    /// Puts a session's write into the queue, if there is room.
+    pub(crate) fn submit(
+        &self,
+        claims: Claims,
+        session: Option<SessionId>,
+        write: Write,
+        effects: Vec<Effect>,
+        reply: Reply,
+    ) -> Result<(), WriteError> {
+        let permit = Arc::clone(&self.0.room)
+            .try_acquire_many_owned(room_for(&write))
+            .map_err(|_| WriteError::Busy)?;
+        let request = Request::Write {
+            claims,
+            session,
+            write,
+            effects,
+            reply,
+            permit: Some(permit),
+        };
+        self.enqueue(request).map_err(|()| WriteError::Unavailable)
+    }
+
+    pub(crate) fn tell_hub(&self, request: HubRequest) {
+        self.0.hub.tell(request);
+    }
+
+    pub(crate) fn join(
+        &self,
+        spec: WatchSpec,
+        session: SessionId,
+        slot: Slot,
+        outbox: Arc<Outbox>,
+        from: &From,
+    ) -> oneshot::Receiver<JoinReply> {
+        let (reply, receiver) = oneshot::channel();
+        let join = Join {
+            spec,
+            session,
+            slot,
+            outbox,
+            from: from.seq,
+            skip: from.skip,
+        };
+        self.tell_hub(HubRequest::Join { join, reply });
+        receiver
+    }
+
+    pub(crate) fn leave(&self, spec: WatchSpec, session: SessionId, slot: Slot) {
+        self.tell_hub(HubRequest::Leave {
+            spec,
+            session,
+            slot,
+        });
+    }
+
+    /// The commits after one, as many as fit `bytes_max`. Blocking.
+    pub(crate) fn read_log(
+        &self,
+        after: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Arc<Commit>>, LogError> {
+        let entries = self.0.reader.read(CommitSeq(after + 1), bytes_max)?;
+        entries
+            .iter()
+            .map(|(seq, entry)| Ok(Arc::new(codec::decode(seq.0, entry)?)))
+            .collect()
+    }
+}
+
+/// Why the change log could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogError {
+    #[error(transparent)]
+    Tail(#[from] TailError),
+    #[error(transparent)]
+    Entry(#[from] codec::EntryError),
+}
+
+/// The room that a write takes while it waits, in kibibytes.
+fn room_for(write: &Write) -> u32 {
+    use sapwood_tree::OpKind;
+    let value_bytes = |kind: &OpKind| match kind {
+        OpKind::Put { value, .. }
+        | OpKind::PutRecord {
+            document: value, ..
+        } => value.estimated_bytes(),
+        OpKind::Merge { entries, .. } => entries
+            .iter()
+            .map(|(_, value)| {
+                value
+                    .as_ref()
+                    .map_or(0, sapwood_value::Value::estimated_bytes)
+            })
+            .sum(),
+        OpKind::Delete | OpKind::DeleteRecord | OpKind::Mark => 0,
+    };
+    let bytes: usize = write.ops.iter().map(|op| value_bytes(&op.kind) + 256).sum();
+    u32::try_from((bytes / 1024).max(WRITE_KIB_MIN)).unwrap_or(u32::MAX)
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,387 @@
+//! The hub: finds the watches that a commit touches, and hands each of their sessions a shared event.
+//!
+//! One thread for each database. It never reads the store but through the views that come with the commits, never waits for a
+//! client, and never blocks the committer but by a full queue.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use sapwood_store::rows::View;
+use sapwood_tree::Path;
+use tokio::sync::oneshot;
+
+use crate::LogId;
+use crate::commit::Commit;
+use crate::event::{Body, Event, EventKind};
+use crate::outbox::{Outbox, Slot};
+use crate::session::{Outcome, SessionId, WatchSpec};
+use crate::settings::Limits;
+use crate::tell;
+use crate::write::Message;
+
+mod deferred;
+mod fanout;
+mod index;
+mod topics;
+
+use deferred::Deferred;
+use index::{PathIndex, Watcher};
+use topics::Topics;
+
+/// How many requests may wait for the hub. When as many do, the committer waits: it must not run ahead of those who are told.
+const REQUESTS_MAX: usize = 1024;
+
+/// A commit with the states before and after it.
+pub(crate) struct Published {
+    pub(crate) commit: Arc<Commit>,
+    pub(crate) before: View,
+    pub(crate) after: View,
+}
+
+pub(crate) enum HubRequest {
+    /// Commits, in order, and the answers that come behind them.
+    Group {
+        commits: Vec<Published>,
+        answers: Vec<(Arc<Outbox>, u64, Outcome)>,
+    },
+    /// An answer to be put behind the events up to a commit.
+    Answer {
+        behind: u64,
+        outbox: Arc<Outbox>,
+        tag: u64,
+        outcome: Outcome,
+    },
+    /// A watch that has been told everything up to a commit.
+    Join {
+        join: Join,
+        reply: oneshot::Sender<JoinReply>,
+    },
+    /// A watch that ends.
+    Leave {
+        spec: WatchSpec,
+        session: SessionId,
+        slot: Slot,
+    },
+    /// A message.
+    Publish {
+        path: Path,
+        message: Message,
+        reply: MessageReply,
+    },
+    /// Nothing comes after this.
+    Stop,
+}
+
+pub(crate) enum MessageReply {
+    Session { outbox: Arc<Outbox>, tag: u64 },
+    Caller(oneshot::Sender<u64>),
+    Nobody,
+}
+
+/// A watch that wants to go on from a commit.
+pub(crate) struct Join {
+    pub(crate) spec: WatchSpec,
+    pub(crate) session: SessionId,
+    pub(crate) slot: Slot,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) from: u64,
+    /// Of the first commit after `from`, the parts up to this one have been told.
+    pub(crate) skip: Option<u32>,
+}
+
+/// What became of a join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JoinReply {
+    /// From here on, everything comes by itself.
+    Joined,
+    /// The hub does not remember as far back: the change log does.
+    Behind,
+    /// What happened since can't be told to this kind of watch: it begins again.
+    Restart,
+}
+
+/// The way to a hub.
+#[derive(Clone)]
+pub(crate) struct HubHandle {
+    requests: SyncSender<HubRequest>,
+}
+
+impl HubHandle {
+    /// Hands the hub a request; waits while its queue is full. After the hub has stopped, nobody is there to be told anything.
+    pub(crate) fn tell(&self, request: HubRequest) {
+        drop(self.requests.send(request));
+    }
+}
+
+pub(crate) struct HubSettings {
+    pub(crate) log: LogId,
+    pub(crate) limits: Limits,
+    pub(crate) recent_bytes: usize,
+}
+
+/// Makes a hub that goes on from the state `view`.
+pub(crate) fn hub(view: View, settings: HubSettings) -> (HubHandle, Hub) {
+    let (sender, receiver) = sync_channel(REQUESTS_MAX);
+    let hub = Hub {
+        requests: receiver,
+        processed: view.seq(),
+        view,
+        recent: VecDeque::new(),
+        recent_weight: 0,
+        behind: Vec::new(),
+        trees: PathIndex::default(),
+        children: PathIndex::default(),
+        records: PathIndex::default(),
+        topics: Topics::default(),
+        deferred: Deferred::new(
+            settings.limits.record_bytes_max,
+            settings.limits.value_bytes_max,
+        ),
+        settings,
+    };
+    (HubHandle { requests: sender }, hub)
+}
+
+pub(crate) struct Hub {
+    requests: Receiver<HubRequest>,
+    settings: HubSettings,
+    /// The newest commit that everybody has been told.
+    processed: u64,
+    /// The state as of that commit.
+    view: View,
+    /// The newest commits, bounded in bytes, for watches that join a little late.
+    recent: VecDeque<Arc<Commit>>,
+    recent_weight: usize,
+    /// Answers that wait for commits still on their way.
+    behind: Vec<(u64, Arc<Outbox>, u64, Outcome)>,
+    trees: PathIndex,
+    children: PathIndex,
+    records: PathIndex,
+    topics: Topics,
+    deferred: Deferred,
+}
+
+impl Hub {
+    /// Runs until it is told to stop.
+    pub(crate) fn run(mut self) {
+        loop {
+            let request = match self.deferred.due_in() {
+                Some(Duration::ZERO) => {
+                    self.tell_deferred();
+                    continue;
+                }
+                Some(wait) => match self.requests.recv_timeout(wait) {
+                    Ok(request) => request,
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                },
+                None => match self.requests.recv() {
+                    Ok(request) => request,
+                    Err(_) => return,
+                },
+            };
+            match request {
+                HubRequest::Stop => return,
+                request => self.handle(request),
+            }
+        }
+    }
+
+    fn handle(&mut self, request: HubRequest) {
+        match request {
+            HubRequest::Group { commits, answers } => {
+                self.fan_out(&commits);
+                commits
+                    .into_iter()
+                    .for_each(|published| self.remember(published));
+                self.answer_those_behind();
+                answers
+                    .into_iter()
+                    .for_each(|(outbox, tag, outcome)| outbox.answer(tag, outcome));
+            }
+            HubRequest::Answer {
+                behind,
+                outbox,
+                tag,
+                outcome,
+            } => {
+                if behind <= self.processed {
+                    outbox.answer(tag, outcome);
+                } else {
+                    self.behind.push((behind, outbox, tag, outcome));
+                }
+            }
+            HubRequest::Join { join, reply } => {
+                // Whoever asked may have gone: then it leaves right away, by the same queue.
+                reply.send(self.join(join)).ok();
+            }
+            HubRequest::Leave {
+                spec,
+                session,
+                slot,
+            } => self.leave(&spec, session, slot),
+            HubRequest::Publish {
+                path,
+                message,
+                reply,
+            } => self.publish(&path, message, reply),
+            HubRequest::Stop => {}
+        }
+    }
+
+    fn remember(&mut self, published: Published) {
+        self.processed = published.commit.seq;
+        self.view = published.after;
+        self.recent_weight += published.commit.weight;
+        self.recent.push_back(published.commit);
+        while self.recent_weight > self.settings.recent_bytes {
+            let Some(oldest) = self.recent.pop_front() else {
+                break;
+            };
+            self.recent_weight -= oldest.weight;
+        }
+    }
+
+    fn answer_those_behind(&mut self) {
+        let processed = self.processed;
+        for (_, outbox, tag, outcome) in self
+            .behind
+            .extract_if(.., |(behind, ..)| *behind <= processed)
+        {
+            outbox.answer(tag, outcome);
+        }
+    }
+
+    fn join(&mut self, join: Join) -> JoinReply {
+        let watcher = Watcher {
+            session: join.session,
+            slot: join.slot,
+            outbox: join.outbox,
+            from: join.from,
+        };
+        if join.from < self.processed {
+            let first = self
+                .recent
+                .front()
+                .map_or(self.processed + 1, |commit| commit.seq);
+            if join.from + 1 < first {
+                return JoinReply::Behind;
+            }
+            if !self.catch_up(&join.spec, &watcher, join.skip) {
+                return JoinReply::Restart;
+            }
+        }
+        match join.spec {
+            WatchSpec::Tree(path) => self.trees.insert(path, watcher),
+            WatchSpec::Children(path) => self.children.insert(path, watcher),
+            WatchSpec::Record(path) => self.records.insert(path, watcher),
+            WatchSpec::Topic(filter) => self.topics.insert(&filter, watcher),
+        }
+        JoinReply::Joined
+    }
+
+    /// Tells a watch the commits between its own and the newest; `false` where that can't be told.
+    fn catch_up(&self, spec: &WatchSpec, watcher: &Watcher, skip: Option<u32>) -> bool {
+        let missed = || {
+            self.recent
+                .iter()
+                .filter(|commit| commit.seq > watcher.from)
+        };
+        match spec {
+            WatchSpec::Tree(path) => {
+                for commit in missed() {
+                    let skip = skip.filter(|_| commit.seq == watcher.from + 1);
+                    for event in
+                        tell::replay_tree(commit, self.settings.log, path, &self.view, skip)
+                    {
+                        watcher.tell(&event, event.weight());
+                    }
+                }
+                true
+            }
+            WatchSpec::Children(path) => {
+                crate::watch::replay_children(missed(), path, &self.view, self.settings.log)
+                    .is_some_and(|events| {
+                        events
+                            .iter()
+                            .for_each(|event| watcher.tell(event, event.weight()));
+                        true
+                    })
+            }
+            WatchSpec::Record(path) => {
+                if let Some(event) =
+                    crate::watch::replay_record(missed(), path, &self.view, self.settings.log)
+                {
+                    watcher.tell(&event, event.weight());
+                }
+                true
+            }
+            WatchSpec::Topic(_) => false,
+        }
+    }
+
+    fn leave(&mut self, spec: &WatchSpec, session: SessionId, slot: Slot) {
+        match spec {
+            WatchSpec::Tree(path) => self.trees.remove(path, session, slot),
+            WatchSpec::Children(path) => self.children.remove(path, session, slot),
+            WatchSpec::Record(path) => self.records.remove(path, session, slot),
+            WatchSpec::Topic(filter) => self.topics.remove(filter, session, slot),
+        }
+    }
+
+    /// Delivers a message; the publisher learns how many sessions had it.
+    fn publish(&self, path: &Path, message: Message, reply: MessageReply) {
+        let value = Arc::new(message.value);
+        let event = |id: Option<&str>| {
+            let event = Event::new(
+                EventKind::Message,
+                path.clone(),
+                None,
+                Body::Shared(Arc::clone(&value)),
+            );
+            let event = match id {
+                Some(id) => event.with_id(id.into()),
+                None => event,
+            };
+            let weight = event.weight();
+            (Arc::new(event), weight)
+        };
+        let mut receivers: HashSet<SessionId> = HashSet::new();
+        let mut tell = |watchers: &[Watcher], (event, weight): &(Arc<Event>, usize)| {
+            for watcher in watchers {
+                watcher.tell(event, *weight);
+                receivers.insert(watcher.session);
+            }
+        };
+        let plain = event(None);
+        for (_, watchers) in self.trees.at_or_above(path) {
+            tell(watchers, &plain);
+        }
+        for (above, watchers) in self.children.at_or_above(path) {
+            if let Some(child) = path
+                .strip_prefix(&above)
+                .as_ref()
+                .and_then(|rest| rest.segments().next())
+            {
+                tell(watchers, &event(Some(child)));
+            }
+        }
+        for (above, watchers) in self.records.at_or_above(path) {
+            tell(watchers, &event(above.last()));
+        }
+        self.topics
+            .matching(path, |watcher| tell(std::slice::from_ref(watcher), &plain));
+        let receivers = receivers.len() as u64;
+        match reply {
+            MessageReply::Session { outbox, tag } => {
+                outbox.answer(tag, Outcome::Published { receivers })
+            }
+            MessageReply::Caller(sender) => {
+                sender.send(receivers).ok();
+            }
+            MessageReply::Nobody => {}
+        }
+    }
+}

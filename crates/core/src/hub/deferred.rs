@@ -1,0 +1,123 @@
+//! Values too large to be told again with every change inside them.
+//!
+//! A push into a large collection costs what a push costs: who watches the collection as one value is told it later, the newest, at
+//! no more than so many bytes a second (design, section 2.2).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sapwood_store::rows::View;
+use sapwood_tree::{Path, ReadError};
+use sapwood_value::Value;
+
+/// Whether a value is told now.
+pub(super) enum Size {
+    /// Now; none if nothing is there any more.
+    Told(Option<Value>),
+    /// Later.
+    Later,
+}
+
+#[derive(Debug)]
+pub(super) struct Deferred {
+    bytes_per_second: usize,
+    value_bytes_max: usize,
+    waiting: HashMap<Path, Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    due: Instant,
+    /// It changed since it was told.
+    changed: bool,
+    warned: bool,
+}
+
+/// How long the first change inside a large value waits: its size is known only when it is read.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+impl Deferred {
+    pub(super) fn new(bytes_per_second: usize, value_bytes_max: usize) -> Self {
+        Self {
+            bytes_per_second: bytes_per_second.max(1),
+            value_bytes_max,
+            waiting: HashMap::new(),
+        }
+    }
+
+    /// The value at a path, in which something changed; or a note to tell it later.
+    pub(super) fn value_now(&mut self, view: &View, path: &Path) -> Size {
+        if let Some(waiting) = self.waiting.get_mut(path) {
+            waiting.changed = true;
+            metrics::counter!("sapwood_values_deferred_total").increment(1);
+            return Size::Later;
+        }
+        match sapwood_tree::tree_value(view, path, self.bytes_per_second) {
+            Ok(value) => Size::Told(value),
+            Err(ReadError::TooLarge { .. }) => {
+                self.waiting.insert(
+                    path.clone(),
+                    Waiting {
+                        due: Instant::now() + FIRST_WAIT,
+                        changed: true,
+                        warned: false,
+                    },
+                );
+                metrics::counter!("sapwood_values_deferred_total").increment(1);
+                tracing::info!(%path, bytes = self.bytes_per_second, "a watched value is larger than is told with each change: declare a resource below it");
+                Size::Later
+            }
+            Err(ReadError::Rows(error)) => {
+                tracing::error!(error = &error as &dyn std::error::Error, %path, "a told value could not be read");
+                Size::Later
+            }
+        }
+    }
+
+    /// How long until something is due.
+    pub(super) fn due_in(&self) -> Option<Duration> {
+        let due = self.waiting.values().map(|waiting| waiting.due).min()?;
+        Some(due.saturating_duration_since(Instant::now()))
+    }
+
+    /// What is due, with its newest value.
+    pub(super) fn take_due(&mut self, view: &View) -> Vec<(Path, Option<Arc<Value>>)> {
+        let now = Instant::now();
+        let mut told = Vec::new();
+        let due: Vec<Path> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.due <= now)
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in due {
+            let Some(waiting) = self.waiting.get_mut(&path) else {
+                continue;
+            };
+            if !std::mem::take(&mut waiting.changed) {
+                self.waiting.remove(&path);
+                continue;
+            }
+            match sapwood_tree::tree_value(view, &path, self.value_bytes_max) {
+                Ok(value) => {
+                    let bytes = value.as_ref().map_or(0, Value::estimated_bytes);
+                    waiting.due = now
+                        + Duration::from_secs((bytes / self.bytes_per_second) as u64)
+                            .max(FIRST_WAIT);
+                    told.push((path, value.map(Arc::new)));
+                }
+                Err(_) => {
+                    waiting.due = now
+                        + Duration::from_secs(
+                            (self.value_bytes_max / self.bytes_per_second) as u64,
+                        );
+                    if !std::mem::replace(&mut waiting.warned, true) {
+                        tracing::warn!(%path, bytes_max = self.value_bytes_max, "a watched value is too large to be told at all: watch its children, or declare a resource below it");
+                    }
+                }
+            }
+        }
+        told
+    }
+}

@@ -1,0 +1,361 @@
+//! One group of commits, told to the watches of paths.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use sapwood_tree::Path;
+use sapwood_value::{Text, Value};
+
+use super::deferred::Size;
+use super::index::{PathIndex, Watcher};
+use super::{Hub, Published};
+use crate::LogId;
+use crate::event::{Body, Event, EventKind};
+use crate::tell::{self, Touched};
+
+impl Hub {
+    /// Tells everybody whom these commits touch.
+    pub(super) fn fan_out(&mut self, commits: &[Published]) {
+        if !self.trees.is_empty() {
+            commits
+                .iter()
+                .for_each(|published| tell_trees(&self.trees, published, self.settings.log));
+        }
+        if !self.children.is_empty() {
+            self.tell_children(commits);
+        }
+        if !self.records.is_empty() {
+            self.tell_records(commits);
+        }
+        self.topics
+            .tell(commits, self.settings.log, &mut self.deferred);
+    }
+
+    fn tell_children(&mut self, commits: &[Published]) {
+        let touches = child_touches(&self.children, commits);
+        let mut newest: HashMap<(&Path, &Text), usize> = HashMap::new();
+        for touch in &touches {
+            if let Some(child) = touch.what.child() {
+                newest.insert((&touch.parent, child), touch.commit);
+            }
+        }
+        for touch in &touches {
+            let Some(published) = commits.get(touch.commit) else {
+                continue;
+            };
+            let watchers = self.children.at(&touch.parent);
+            let version = tell::version(
+                self.settings.log,
+                published.commit.seq,
+                touch.part,
+                touch.last,
+            );
+            let event = match &touch.what {
+                // What a value in it says now, the newest touch of the group says for all.
+                What::Inside(child)
+                    if newest.get(&(&touch.parent, child)) != Some(&touch.commit) =>
+                {
+                    continue;
+                }
+                What::Inside(child) => {
+                    let path = touch.parent.child_unchecked(child);
+                    match self.deferred.value_now(&published.after, &path) {
+                        Size::Told(value) => {
+                            child_event(&touch.parent, child, value.map(Body::Value), version)
+                        }
+                        Size::Later => continue,
+                    }
+                }
+                What::Whole(child, value) => child_event(
+                    &touch.parent,
+                    child,
+                    value.clone().map(Body::Value),
+                    version,
+                ),
+            };
+            tell_all(watchers, published.commit.seq, &Arc::new(event));
+        }
+    }
+
+    fn tell_records(&mut self, commits: &[Published]) {
+        let mut newest: BTreeMap<Path, usize> = BTreeMap::new();
+        for (index, published) in commits.iter().enumerate() {
+            for op in &published.commit.ops {
+                for (record, _) in self.records.at_or_above(&op.path) {
+                    newest.insert(record, index);
+                }
+                for record in self.records.below(&op.path) {
+                    if tell::reaches_below(&op.path, &op.kind, record)
+                        && tell::whole(&published.before, record)
+                            != tell::whole(&published.after, record)
+                    {
+                        newest.insert(record.clone(), index);
+                    }
+                }
+            }
+        }
+        for (record, index) in newest {
+            let Some(published) = commits.get(index) else {
+                continue;
+            };
+            let version = tell::version(self.settings.log, published.commit.seq, 0, true);
+            if let Size::Told(value) = self.deferred.value_now(&published.after, &record) {
+                let event = record_event(&record, value.map(Body::Value), version);
+                tell_all(
+                    self.records.at(&record),
+                    published.commit.seq,
+                    &Arc::new(event),
+                );
+            }
+        }
+    }
+
+    /// Tells the values that were too large to be told with every change, if their time has come.
+    pub(super) fn tell_deferred(&mut self) {
+        for (path, value) in self.deferred.take_due(&self.view) {
+            let version = tell::version(self.settings.log, self.processed, 0, true);
+            if let (Some(parent), Some(child)) = (path.parent(), path.last()) {
+                let event = child_event(
+                    &parent,
+                    &child.into(),
+                    value.clone().map(Body::Shared),
+                    version.clone(),
+                );
+                tell_all(self.children.at(&parent), self.processed, &Arc::new(event));
+            }
+            let event = Arc::new(record_event(
+                &path,
+                value.clone().map(Body::Shared),
+                version.clone(),
+            ));
+            tell_all(self.records.at(&path), self.processed, &event);
+            let event = Arc::new(plain_event(&path, value.map(Body::Shared), version));
+            let weight = event.weight();
+            self.topics
+                .matching(&path, |watcher| watcher.tell(&event, weight));
+        }
+    }
+}
+
+/// What a commit says to the children of a watched path.
+struct Touch {
+    commit: usize,
+    parent: Path,
+    what: What,
+    part: usize,
+    last: bool,
+}
+
+enum What {
+    /// Something in the child changed.
+    Inside(Text),
+    /// The child is this now, or gone.
+    Whole(Text, Option<Value>),
+}
+
+impl What {
+    fn child(&self) -> Option<&Text> {
+        match self {
+            Self::Inside(child) | Self::Whole(child, _) => Some(child),
+        }
+    }
+}
+
+fn child_touches(index: &PathIndex, commits: &[Published]) -> Vec<Touch> {
+    let mut touches = Vec::new();
+    for (number, published) in commits.iter().enumerate() {
+        for (parent, changes) in touched_children(index, published) {
+            let count = changes.len();
+            for (position, (part, what)) in changes.into_iter().enumerate() {
+                touches.push(Touch {
+                    commit: number,
+                    parent: parent.clone(),
+                    what,
+                    part,
+                    last: position + 1 == count,
+                });
+            }
+        }
+    }
+    touches
+}
+
+/// The children that one commit touches, by watched path; each child once, as its last operation leaves it.
+fn touched_children(
+    index: &PathIndex,
+    published: &Published,
+) -> BTreeMap<Path, Vec<(usize, What)>> {
+    let mut touched: BTreeMap<Path, Vec<(usize, What)>> = BTreeMap::new();
+    let ops = &published.commit.ops;
+    for (part, op) in ops.iter().enumerate() {
+        let parents = index
+            .at_or_above(&op.path)
+            .map(|(path, _)| path)
+            .chain(index.below(&op.path).cloned());
+        for parent in parents {
+            let changes: Vec<What> = match tell::touched(&op.path, &op.kind, &parent) {
+                Touched::None => continue,
+                Touched::Inside(child) => vec![What::Inside(child)],
+                Touched::Whole(child, value) if ops.len() == 1 => {
+                    vec![What::Whole(child, value.cloned())]
+                }
+                Touched::Each(entries) if ops.len() == 1 => entries
+                    .iter()
+                    .map(|(child, value)| What::Whole(child.clone(), value.clone()))
+                    .collect(),
+                // Another operation of this commit may have written there, too: what counts is what they leave together.
+                Touched::Whole(child, _) => vec![after(published, &parent, child)],
+                Touched::Each(entries) => entries
+                    .iter()
+                    .map(|(child, _)| after(published, &parent, child.clone()))
+                    .collect(),
+                Touched::Any => changed_children(published, &parent),
+            };
+            let so_far = touched.entry(parent).or_default();
+            for what in changes {
+                so_far.retain(|(_, earlier)| earlier.child() != what.child());
+                so_far.push((part, what));
+            }
+        }
+    }
+    touched
+}
+
+fn after(published: &Published, parent: &Path, child: Text) -> What {
+    let value = tell::whole(&published.after, &parent.child_unchecked(&child));
+    What::Whole(child, value)
+}
+
+/// How many children are looked at together.
+const CHILDREN: usize = 256;
+
+/// The children whose values a write above them changed.
+fn changed_children(published: &Published, parent: &Path) -> Vec<What> {
+    let mut changed = Vec::new();
+    for child in names(&published.before, parent) {
+        let path = parent.child_unchecked(&child);
+        let (before, after) = (
+            tell::whole(&published.before, &path),
+            tell::whole(&published.after, &path),
+        );
+        if before != after {
+            changed.push(What::Whole(child, after));
+        }
+    }
+    for child in names(&published.after, parent) {
+        let path = parent.child_unchecked(&child);
+        if tell::whole(&published.before, &path).is_none() {
+            let value = tell::whole(&published.after, &path);
+            changed.push(What::Whole(child, value));
+        }
+    }
+    changed
+}
+
+/// The names of all children of a path.
+fn names(view: &sapwood_store::rows::View, parent: &Path) -> impl Iterator<Item = Text> {
+    let mut chunk = Vec::new().into_iter();
+    let mut newest: Option<Text> = None;
+    let mut done = false;
+    std::iter::from_fn(move || {
+        if chunk.len() == 0 && !done {
+            let names = sapwood_tree::children(view, parent, newest.as_deref(), CHILDREN)
+                .unwrap_or_default();
+            done = names.len() < CHILDREN;
+            newest = names.last().cloned();
+            chunk = names.into_iter();
+        }
+        chunk.next()
+    })
+}
+
+/// What a commit says to those who watch a tree.
+enum Telling {
+    /// This operation, as it is.
+    Op(usize),
+    /// The value here changed by a write above.
+    Cut(usize),
+}
+
+fn tell_trees(trees: &PathIndex, published: &Published, log: LogId) {
+    let commit = &published.commit;
+    let mut tellings: BTreeMap<Path, Vec<Telling>> = BTreeMap::new();
+    for (part, op) in commit.ops.iter().enumerate() {
+        for (path, _) in trees.at_or_above(&op.path) {
+            tellings.entry(path).or_default().push(Telling::Op(part));
+        }
+        for path in trees.below(&op.path) {
+            let told = tellings.get(path).is_some_and(|told| {
+                told.iter()
+                    .any(|telling| matches!(telling, Telling::Cut(_)))
+            });
+            if !told
+                && tell::reaches_below(&op.path, &op.kind, path)
+                && tell::whole(&published.before, path) != tell::whole(&published.after, path)
+            {
+                tellings
+                    .entry(path.clone())
+                    .or_default()
+                    .push(Telling::Cut(part));
+            }
+        }
+    }
+    let mut shared: HashMap<(usize, bool), Option<Arc<Event>>> = HashMap::new();
+    for (path, told) in tellings {
+        let count = told.len();
+        for (position, telling) in told.into_iter().enumerate() {
+            let last = position + 1 == count;
+            let event = match telling {
+                Telling::Op(part) => shared
+                    .entry((part, last))
+                    .or_insert_with(|| {
+                        tell::tree_event(
+                            commit,
+                            part,
+                            tell::version(log, commit.seq, part, last),
+                            &published.after,
+                        )
+                        .map(Arc::new)
+                    })
+                    .clone(),
+                Telling::Cut(part) => Some(Arc::new(tell::state_event(
+                    &published.after,
+                    path.clone(),
+                    Some(tell::version(log, commit.seq, part, last)),
+                ))),
+            };
+            if let Some(event) = event {
+                tell_all(trees.at(&path), commit.seq, &event);
+            }
+        }
+    }
+}
+
+fn tell_all(watchers: &[Watcher], seq: u64, event: &Arc<Event>) {
+    if watchers.is_empty() {
+        return;
+    }
+    let weight = event.weight();
+    for watcher in watchers.iter().filter(|watcher| watcher.from < seq) {
+        watcher.tell(event, weight);
+    }
+}
+
+fn child_event(parent: &Path, child: &Text, value: Option<Body>, version: crate::Version) -> Event {
+    plain_event(&parent.child_unchecked(child), value, version).with_id(child.clone())
+}
+
+fn record_event(record: &Path, value: Option<Body>, version: crate::Version) -> Event {
+    let event = plain_event(record, value, version);
+    match record.last() {
+        Some(id) => event.with_id(id.into()),
+        None => event,
+    }
+}
+
+fn plain_event(path: &Path, value: Option<Body>, version: crate::Version) -> Event {
+    match value {
+        Some(body) => Event::new(EventKind::Put, path.clone(), Some(version), body),
+        None => Event::new(EventKind::Delete, path.clone(), Some(version), Body::Absent),
+    }
+}

@@ -1,0 +1,497 @@
+//! One client: its watches, its requests, its outbox, and what is done when it ends.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use sapwood_tree::{Path, TopicFilter};
+
+use crate::committer::{Reply, Request};
+use crate::database::Database;
+use crate::event::{Body, Event, EventKind};
+use crate::gate::{Claims, Operation};
+use crate::hub::HubRequest;
+use crate::lease::Effect;
+use crate::outbox::{Drained, Outbox, OutboxLimits, Parcel, Slot};
+use crate::read::Reading;
+use crate::watch::{Produced, Watch};
+use crate::write::{AtEnd, Committed, Message, Write, WriteError};
+use crate::{Version, codec};
+
+/// A session's id. No two sessions ever share one, not across a restart either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub(crate) u64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// How somebody is connected.
+#[derive(Debug, Clone)]
+pub struct Connect {
+    /// The protocol's name, for logs and presence.
+    pub protocol: &'static str,
+    /// The client's address.
+    pub peer: Option<SocketAddr>,
+    /// Who it is.
+    pub claims: Claims,
+}
+
+/// One of a session's watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WatchId(pub(crate) u32);
+
+/// What to watch (design, section 5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WatchSpec {
+    /// Everything at and below a path, as changes of one tree.
+    Tree(Path),
+    /// The children of a path, each with its whole value, whatever changed in it.
+    Children(Path),
+    /// One record, with its whole value, whatever changed in it.
+    Record(Path),
+    /// What the topics say that a filter matches.
+    Topic(TopicFilter),
+}
+
+/// Where a watch begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// With the state as it is, then its changes.
+    State,
+    /// With what happened since a version; with a reset and the state, if that is not known any more.
+    Since(Version),
+    /// With the next change.
+    Now,
+}
+
+/// What comes for a session.
+#[derive(Debug)]
+pub enum Delivery {
+    /// A watch is told something.
+    Event {
+        /// Which.
+        watch: WatchId,
+        /// What.
+        event: Arc<Event>,
+    },
+    /// A request is answered.
+    Answer {
+        /// The request's tag.
+        tag: u64,
+        /// Its answer.
+        answer: Result<Answer, WriteError>,
+    },
+}
+
+/// What a request came to.
+#[derive(Debug)]
+pub enum Answer {
+    /// The write is durable.
+    Written(Committed),
+    /// The path as it is, behind every event that led to it.
+    Read(Reading),
+    /// The message reached so many.
+    Published {
+        /// How many sessions.
+        receivers: u64,
+    },
+    /// It will be done when the session ends.
+    Registered,
+}
+
+/// An answer on its way through committer and hub.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Written(Result<Committed, WriteError>),
+    Read(Reading),
+    Published { receivers: u64 },
+    Registered,
+}
+
+/// Why a watch was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WatchError {
+    /// The gate said no.
+    #[error("no rule allows to watch this")]
+    Denied,
+    /// The session has as many watches as one may have.
+    #[error("a session has at most {max} watches")]
+    TooMany {
+        /// The limit.
+        max: usize,
+    },
+}
+
+/// One client. Whoever holds it serves one connection; dropping it ends the session: its watches go, what it owns goes, and what it
+/// left to be done is done.
+pub struct Session {
+    database: Database,
+    id: SessionId,
+    claims: Claims,
+    outbox: Arc<Outbox>,
+    watches: Vec<(WatchId, Watch)>,
+    slots: HashMap<Slot, WatchId>,
+    numbers: u32,
+    at_end: u32,
+    /// The server has something to do when this session ends.
+    leaves: bool,
+    in_flight: usize,
+    seen: u64,
+}
+
+impl Session {
+    pub(crate) fn new(database: Database, connect: Connect) -> Self {
+        let limits = database.limits();
+        let outbox = OutboxLimits {
+            bytes_max: limits.outbox_bytes_max,
+            events_max: limits.outbox_events_max,
+        };
+        metrics::counter!("sapwood_sessions_total", "protocol" => connect.protocol).increment(1);
+        Self {
+            id: SessionId(rand::random::<u64>().max(1)),
+            claims: connect.claims,
+            outbox: Arc::new(Outbox::new(outbox)),
+            watches: Vec::new(),
+            slots: HashMap::new(),
+            numbers: 0,
+            at_end: 0,
+            leaves: false,
+            in_flight: 0,
+            seen: database.view().seq(),
+            database,
+        }
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// The newest commit that everything told so far is behind; what a client may resume from.
+    pub fn last_seen(&self) -> Version {
+        Version::new(self.database.log_id(), self.seen)
+    }
+
+    /// Watches something.
+    ///
+    /// # Errors
+    /// [`WatchError`] if the gate says no, or the session has too many.
+    pub fn watch(&mut self, spec: WatchSpec, start: Start) -> Result<WatchId, WatchError> {
+        let operation = match &spec {
+            WatchSpec::Tree(path) | WatchSpec::Children(path) | WatchSpec::Record(path) => {
+                Operation::Read(path)
+            }
+            WatchSpec::Topic(filter) => Operation::Subscribe(filter),
+        };
+        self.database
+            .gate()
+            .check(&self.claims, operation)
+            .map_err(|_| WatchError::Denied)?;
+        let max = self.database.limits().watches_max;
+        if self.watches.len() >= max {
+            return Err(WatchError::TooMany { max });
+        }
+        let id = WatchId(self.next_number());
+        let watch = Watch::new(&self.database, spec, start);
+        self.watches.push((id, watch));
+        Ok(id)
+    }
+
+    /// Ends a watch. Nothing more comes for it.
+    pub fn unwatch(&mut self, id: WatchId) {
+        if let Some(index) = self.watches.iter().position(|(other, _)| *other == id) {
+            let (_, watch) = self.watches.swap_remove(index);
+            self.leave(&watch);
+        }
+    }
+
+    /// Submits a write; its answer comes behind the events of every commit that it was decided on.
+    pub fn submit(&mut self, tag: u64, write: Write) {
+        self.leaves |= write.ops.iter().any(|op| op.owner);
+        self.send(tag, write, Vec::new());
+    }
+
+    /// Reads a path; the answer comes behind the events of every commit that it shows.
+    pub fn submit_read(&mut self, tag: u64, path: Path) {
+        if self.refused_as_busy(tag) {
+            return;
+        }
+        match self.database.read(&self.claims, &path) {
+            Ok(reading) => self.behind(tag, reading.version().seq, Outcome::Read(reading)),
+            Err(_) => self
+                .outbox
+                .answer(tag, Outcome::Written(Err(WriteError::Denied { path }))),
+        }
+    }
+
+    /// Sends a message, behind the session's own writes.
+    pub fn submit_publish(&mut self, tag: u64, path: Path, message: Message) {
+        if self.refused_as_busy(tag) {
+            return;
+        }
+        if self
+            .database
+            .gate()
+            .check(&self.claims, Operation::Publish(&path))
+            .is_err()
+        {
+            return self
+                .outbox
+                .answer(tag, Outcome::Written(Err(WriteError::Denied { path })));
+        }
+        let reply = Reply::Session {
+            outbox: Arc::clone(&self.outbox),
+            tag,
+        };
+        if self
+            .database
+            .enqueue(Request::Publish {
+                path,
+                message,
+                reply,
+            })
+            .is_err()
+        {
+            self.outbox
+                .answer(tag, Outcome::Written(Err(WriteError::Unavailable)));
+        }
+    }
+
+    /// Leaves something to be done when this session ends. Answered when it is durable.
+    pub fn submit_at_end(&mut self, tag: u64, at_end: &AtEnd) {
+        if self.at_end as usize >= self.database.limits().at_end_max {
+            return self.refuse(tag, WriteError::Busy);
+        }
+        self.leaves = true;
+        self.at_end += 1;
+        let effect = Effect::AtEnd {
+            session: self.id,
+            number: self.at_end,
+            what: codec::encode_at_end(at_end),
+        };
+        self.send(tag, Write::default(), vec![effect]);
+    }
+
+    /// Waits until something is there, then appends all that is there to `out`, in order.
+    ///
+    /// Cancel-safe: what has been appended is delivered, and nothing else is lost.
+    pub async fn next(&mut self, out: &mut Vec<Delivery>) {
+        poll_fn(|cx| self.poll_next(cx, out)).await;
+    }
+
+    /// Ends the session; what it leaves is done when this returns.
+    pub async fn close(mut self) {
+        if let Some(done) = self.end() {
+            // The committer answers, or has stopped: then it is done at the next start.
+            drop(done.await);
+        }
+    }
+
+    /// [`Session::next`] as a poll.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Vec<Delivery>) -> Poll<()> {
+        let before = out.len();
+        if let Poll::Ready(drained) = self.outbox.poll_drain(cx.waker()) {
+            self.deliver(drained, out);
+        }
+        self.poll_watches(cx, out);
+        if out.len() > before {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn poll_watches(&mut self, cx: &mut Context<'_>, out: &mut Vec<Delivery>) {
+        let Self {
+            watches,
+            slots,
+            numbers,
+            database,
+            outbox,
+            id: session,
+            seen,
+            ..
+        } = self;
+        for (id, watch) in watches.iter_mut().filter(|(_, watch)| !watch.is_live()) {
+            let Produced { events, seen: told } = watch.poll(cx, database, |spec, from| {
+                *numbers += 1;
+                let slot = Slot(*numbers);
+                slots.insert(slot, *id);
+                (
+                    slot,
+                    database.join(spec.clone(), *session, slot, Arc::clone(outbox), &from),
+                )
+            });
+            *seen = (*seen).max(told);
+            out.extend(
+                events
+                    .into_iter()
+                    .map(|event| Delivery::Event { watch: *id, event }),
+            );
+        }
+    }
+
+    fn deliver(&mut self, drained: Drained, out: &mut Vec<Delivery>) {
+        for parcel in drained.parcels {
+            match parcel {
+                Parcel::Event(slot, event) => {
+                    let Some(&watch) = self.slots.get(&slot) else {
+                        continue;
+                    };
+                    if let Some(version) = &event.version
+                        && version.part.is_none()
+                    {
+                        self.seen = self.seen.max(version.seq);
+                    }
+                    out.push(Delivery::Event { watch, event });
+                }
+                Parcel::Answer(tag, outcome) => {
+                    self.in_flight = self.in_flight.saturating_sub(1);
+                    out.push(Delivery::Answer {
+                        tag,
+                        answer: answer(outcome),
+                    });
+                }
+            }
+        }
+        for (slot, dropped) in drained.dropped {
+            if let Some(&watch) = self.slots.get(&slot) {
+                let path = self.path_of(watch);
+                metrics::counter!("sapwood_messages_dropped_total").increment(dropped);
+                let event = Event::new(EventKind::Gap { dropped }, path, None, Body::Absent);
+                out.push(Delivery::Event {
+                    watch,
+                    event: Arc::new(event),
+                });
+            }
+        }
+        for slot in drained.lost {
+            self.restart(slot);
+        }
+    }
+
+    /// A watch fell too far behind: it begins again, and says so.
+    fn restart(&mut self, slot: Slot) {
+        let Some(id) = self.slots.remove(&slot) else {
+            return;
+        };
+        let Some(index) = self.watches.iter().position(|(other, _)| *other == id) else {
+            return;
+        };
+        metrics::counter!("sapwood_watches_reset_total").increment(1);
+        let Some((_, watch)) = self.watches.get_mut(index) else {
+            return;
+        };
+        watch.reset(&self.database);
+        let spec = watch.spec().clone();
+        self.database.leave(spec, self.id, slot);
+    }
+
+    fn path_of(&self, id: WatchId) -> Path {
+        let watch = self.watches.iter().find(|(other, _)| *other == id);
+        watch.map_or_else(Path::root, |(_, watch)| watch.path())
+    }
+
+    fn send(&mut self, tag: u64, write: Write, effects: Vec<Effect>) {
+        if self.refused_as_busy(tag) {
+            return;
+        }
+        let reply = Reply::Session {
+            outbox: Arc::clone(&self.outbox),
+            tag,
+        };
+        if let Err(error) =
+            self.database
+                .submit(self.claims.clone(), Some(self.id), write, effects, reply)
+        {
+            self.outbox.answer(tag, Outcome::Written(Err(error)));
+        }
+    }
+
+    /// Counts a request in, or refuses it if too many are unanswered.
+    fn refused_as_busy(&mut self, tag: u64) -> bool {
+        self.in_flight += 1;
+        let busy = self.in_flight > self.database.limits().requests_in_flight_max;
+        if busy {
+            self.outbox
+                .answer(tag, Outcome::Written(Err(WriteError::Busy)));
+        }
+        busy
+    }
+
+    fn refuse(&mut self, tag: u64, error: WriteError) {
+        self.in_flight += 1;
+        self.outbox.answer(tag, Outcome::Written(Err(error)));
+    }
+
+    /// Puts an answer behind the events up to a commit.
+    fn behind(&self, tag: u64, seq: u64, outcome: Outcome) {
+        let request = HubRequest::Answer {
+            behind: seq,
+            outbox: Arc::clone(&self.outbox),
+            tag,
+            outcome,
+        };
+        self.database.tell_hub(request);
+    }
+
+    fn next_number(&mut self) -> u32 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    fn leave(&mut self, watch: &Watch) {
+        if let Some(slot) = watch.slot() {
+            self.slots.remove(&slot);
+            self.database.leave(watch.spec().clone(), self.id, slot);
+        }
+    }
+
+    fn end(&mut self) -> Option<tokio::sync::oneshot::Receiver<()>> {
+        self.outbox.close();
+        for (_, watch) in std::mem::take(&mut self.watches) {
+            self.leave(&watch);
+        }
+        if !std::mem::take(&mut self.leaves) {
+            return None;
+        }
+        let (done, receiver) = tokio::sync::oneshot::channel();
+        let request = Request::EndSession {
+            session: self.id,
+            claims: self.claims.clone(),
+            done,
+        };
+        // A committer that has stopped finds the session at the next start.
+        self.database.enqueue(request).is_ok().then_some(receiver)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        drop(self.end());
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+fn answer(outcome: Outcome) -> Result<Answer, WriteError> {
+    match outcome {
+        Outcome::Written(written) => written.map(Answer::Written),
+        Outcome::Read(reading) => Ok(Answer::Read(reading)),
+        Outcome::Published { receivers } => Ok(Answer::Published { receivers }),
+        Outcome::Registered => Ok(Answer::Registered),
+    }
+}

@@ -1,0 +1,152 @@
+//! What the core is told when it starts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sapwood_store::rows::RowSettings;
+
+use crate::clock::{Clock, SystemClock};
+use crate::gate::Gate;
+
+/// What an acknowledgement means (design, section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Flushed to disk before the answer.
+    #[default]
+    Sync,
+    /// In the file before the answer, flushed every 100 ms: it survives a kill, not a power cut.
+    Interval,
+    /// Nothing on disk.
+    Memory,
+}
+
+/// Everything the core needs to start.
+#[derive(Clone)]
+pub struct CoreSettings {
+    /// The data folder; none with [`Durability::Memory`].
+    pub data: Option<PathBuf>,
+    /// What an acknowledgement means.
+    pub durability: Durability,
+    /// The databases; the one named `default` is there in any case.
+    pub databases: Vec<DatabaseSettings>,
+    /// What one value, one session and one database may take.
+    pub limits: Limits,
+    /// The change log's bounds.
+    pub log: LogSettings,
+    /// The rows' engine.
+    pub rows: RowSettings,
+    /// Rows larger than this, in bytes, are split.
+    pub split_bytes: usize,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// What decides.
+    pub gate: Gate,
+}
+
+impl CoreSettings {
+    /// A core that keeps everything in memory, open to all.
+    pub fn memory() -> Self {
+        Self {
+            data: None,
+            durability: Durability::Memory,
+            databases: Vec::new(),
+            limits: Limits::default(),
+            log: LogSettings::default(),
+            rows: RowSettings::default(),
+            split_bytes: 4096,
+            clock: Arc::new(SystemClock::default()),
+            gate: Gate::Open,
+        }
+    }
+
+    /// A core that keeps its data in a folder, open to all.
+    pub fn folder(data: PathBuf) -> Self {
+        Self {
+            data: Some(data),
+            durability: Durability::Sync,
+            ..Self::memory()
+        }
+    }
+}
+
+/// One database.
+#[derive(Debug, Clone, Default)]
+pub struct DatabaseSettings {
+    /// Its name.
+    pub name: String,
+    /// Declared resources, such as `sensors/{id}`.
+    pub declared: Vec<String>,
+}
+
+/// Bounds of the change log.
+#[derive(Debug, Clone, Copy)]
+pub struct LogSettings {
+    /// The size of a segment file.
+    pub segment_bytes: u64,
+    /// How much of the log is kept for clients that come back.
+    pub keep_bytes: u64,
+    /// How long it is kept.
+    pub keep_age: Duration,
+    /// How much of the newest is kept in memory.
+    pub recent_bytes: usize,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            keep_bytes: 1 << 30,
+            keep_age: Duration::from_secs(7 * 24 * 3600),
+            recent_bytes: 8 << 20,
+        }
+    }
+}
+
+/// What one value, one session and one database may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Depth of the tree, in segments.
+    pub depth_max: usize,
+    /// A segment, in bytes.
+    pub segment_bytes_max: usize,
+    /// A value, in bytes.
+    pub value_bytes_max: usize,
+    /// A leaf string, in bytes.
+    pub string_bytes_max: usize,
+    /// Writes that wait for the committer, in all.
+    pub writes_waiting_max: usize,
+    /// Requests that one session may have unanswered.
+    pub requests_in_flight_max: usize,
+    /// Watches of one session.
+    pub watches_max: usize,
+    /// Things that one session may leave to be done at its end.
+    pub at_end_max: usize,
+    /// What waits for one client, in bytes.
+    pub outbox_bytes_max: usize,
+    /// What waits for one client, in events.
+    pub outbox_events_max: usize,
+    /// A first state larger than this, in bytes, comes in pieces.
+    pub first_state_bytes_max: usize,
+    /// A value told because something in it changed follows later where it is larger than this, in bytes.
+    pub record_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            depth_max: 32,
+            segment_bytes_max: 768,
+            value_bytes_max: 16 << 20,
+            string_bytes_max: 10 << 20,
+            writes_waiting_max: 8192,
+            requests_in_flight_max: 256,
+            watches_max: 1000,
+            at_end_max: 100,
+            outbox_bytes_max: 1 << 20,
+            outbox_events_max: 1000,
+            first_state_bytes_max: 256 << 10,
+            record_bytes_max: 64 << 10,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What goes when a session or a time does.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{connect, done, memory, next, put, read, watch_tree, write};
+use sapwood_core::{AtEnd, Core, CoreSettings, Message};
+use sapwood_value::{ServerValue, Value};
+
+fn owned(at: &str, to: &str) -> sapwood_core::WriteOp {
+    let mut op = put(at, to);
+    op.owner = true;
+    op
+}
+
+#[tokio::test]
+async fn what_a_session_owns_goes_with_it_and_what_it_left_is_done() {
+    let (core, database, _) = memory();
+    let mut session = connect(&database);
+    session.submit(1, write([owned("/here/me", "true")]));
+    let mut op = put("/seen/me", "null");
+    op.server_values.push((vec![], ServerValue::Timestamp));
+    session.submit_at_end(2, &AtEnd::Write(op));
+    session.submit_at_end(
+        3,
+        &AtEnd::Publish(
+            common::path("/bye"),
+            Message {
+                value: Value::Bool(true),
+                content_type: None,
+            },
+        ),
+    );
+    assert_eq!(
+        next(&mut session, 3).await,
+        ["answer 1", "answer 2", "answer 3"]
+    );
+    let mut other = connect(&database);
+    watch_tree(&mut other, "");
+    next(&mut other, 1).await;
+    other.submit_read(9, common::path(""));
+    next(&mut other, 1).await;
+    session.close().await;
+    assert_eq!(
+        read(&database, "").as_deref(),
+        Some(r#"{"seen":{"me":1000}}"#)
+    );
+    assert_eq!(
+        next(&mut other, 3).await,
+        [
+            "delete.0 /here/me",
+            "put /seen/me 1000",
+            "message /bye true"
+        ]
+    );
+    core.close();
+}
+
+#[tokio::test]
+async fn what_somebody_else_wrote_since_stays() {
+    let (core, database, _) = memory();
+    let mut session = connect(&database);
+    session.submit(1, write([owned("/a/b", "1"), owned("/c/d", "1")]));
+    next(&mut session, 1).await;
+    done(&database, [put("/a/b", "2")]).await;
+    done(&database, [put("/c", r#"{"d":2}"#)]).await;
+    session.close().await;
+    assert_eq!(
+        read(&database, "").as_deref(),
+        Some(r#"{"a":{"b":2},"c":{"d":2}}"#)
+    );
+    core.close();
+}
+
+#[tokio::test]
+async fn a_time_to_live_ends_if_nobody_wrote_again() {
+    let (core, database, clock) = memory();
+    let with_ttl = |at: &str, seconds| {
+        let mut op = put(at, "1");
+        op.ttl = Some(Duration::from_secs(seconds));
+        op
+    };
+    done(
+        &database,
+        [
+            with_ttl("/a/x", 5),
+            with_ttl("/a/y", 5),
+            with_ttl("/a/z", 50),
+        ],
+    )
+    .await;
+    done(&database, [put("/a/y", "2")]).await;
+    let mut session = connect(&database);
+    watch_tree(&mut session, "/a");
+    next(&mut session, 1).await;
+    clock.advance(5_000);
+    // Any write wakes the committer, which then looks at the clock.
+    done(&database, [put("/b", "1")]).await;
+    assert_eq!(next(&mut session, 1).await, ["delete /a/x"]);
+    assert_eq!(read(&database, "/a").as_deref(), Some(r#"{"y":2,"z":1}"#));
+    core.close();
+}
+
+#[tokio::test]
+async fn after_a_crash_the_sessions_of_before_have_ended_before_anybody_looks() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = CoreSettings::folder(folder.path().to_owned());
+    let core = Core::open(settings.clone()).unwrap();
+    let database = core.database("default").unwrap();
+    let mut session = connect(&database);
+    session.submit(1, write([owned("/here/me", "true")]));
+    session.submit_at_end(2, &AtEnd::Write(put("/seen/me", "1")));
+    next(&mut session, 2).await;
+    // A copy of the folder while the server runs is what a crash leaves.
+    let copy = tempfile::tempdir().unwrap();
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .arg(folder.path().join("."))
+        .arg(copy.path())
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    let after = Core::open(CoreSettings::folder(copy.path().to_owned())).unwrap();
+    let database = after.database("default").unwrap();
+    assert_eq!(read(&database, "").as_deref(), Some(r#"{"seen":{"me":1}}"#));
+    after.close();
+    let again = Core::open(CoreSettings::folder(copy.path().to_owned()));
+    assert!(again.is_err(), "the lock is held as long as the core is");
+    drop((database, after));
+    let again = Core::open(CoreSettings::folder(copy.path().to_owned())).unwrap();
+    assert_eq!(
+        again
+            .database("default")
+            .unwrap()
+            .read(&sapwood_core::Claims::anonymous(), &common::path(""))
+            .unwrap()
+            .version()
+            .seq,
+        3,
+        "it is done once"
+    );
+    again.close();
+    session.close().await;
+    core.close();
+}

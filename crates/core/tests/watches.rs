@@ -1,0 +1,323 @@
+//! Watches: a first state, then every change, with neither gap nor overlap.
+
+mod common;
+
+use common::{connect, delete, done, memory, next, patch, path, put, watch_tree};
+use sapwood_core::{Claims, Message, Start, WatchSpec};
+use sapwood_value::Value;
+
+#[tokio::test]
+async fn a_tree_watch_is_told_the_state_and_then_the_changes() {
+    let (core, database, _) = memory();
+    done(&database, [put("/a", r#"{"b":1}"#)]).await;
+    let mut session = connect(&database);
+    watch_tree(&mut session, "/a");
+    assert_eq!(next(&mut session, 1).await, [r#"put /a {"b":1}"#]);
+    done(&database, [put("/a/c", "2")]).await;
+    done(&database, [patch("/a", r#"{"b":null,"d":3}"#)]).await;
+    done(&database, [put("/other", "1")]).await;
+    done(&database, [delete("/a/c")]).await;
+    assert_eq!(
+        next(&mut session, 3).await,
+        ["put /a/c 2", "patch /a {b:null,d:3}", "delete /a/c"]
+    );
+    core.close();
+}
+
+#[tokio::test]
+async fn a_write_above_is_cut_to_the_watch_and_told_only_if_it_changed_something() {
+    let (core, database, _) = memory();
+    done(&database, [put("/a", r#"{"b":1,"c":1}"#)]).await;
+    let mut session = connect(&database);
+    watch_tree(&mut session, "/a/b");
+    assert_eq!(next(&mut session, 1).await, ["put /a/b 1"]);
+    done(&database, [put("/a", r#"{"b":1,"c":2}"#)]).await;
+    done(&database, [put("/a", r#"{"b":2}"#)]).await;
+    done(&database, [delete("/a")]).await;
+    assert_eq!(next(&mut session, 2).await, ["put /a/b 2", "delete /a/b"]);
+    core.close();
+}
+
+#[tokio::test]
+async fn the_last_event_of_a_commit_carries_its_version() {
+    let (core, database, _) = memory();
+    let mut session = connect(&database);
+    watch_tree(&mut session, "/a");
+    next(&mut session, 1).await;
+    done(
+        &database,
+        [
+            put("/a/x", "1"),
+            put("/b", "1"),
+            put("/a/y", "2"),
+            put("/c", "1"),
+        ],
+    )
+    .await;
+    assert_eq!(next(&mut session, 2).await, ["put.0 /a/x 1", "put /a/y 2"]);
+    core.close();
+}
+
+#[tokio::test]
+async fn a_watch_of_children_is_told_whole_children() {
+    let (core, database, _) = memory();
+    done(&database, [put("/c", r#"{"x":{"n":1},"y":{"n":2}}"#)]).await;
+    let mut session = connect(&database);
+    session
+        .watch(WatchSpec::Children(path("/c")), Start::State)
+        .unwrap();
+    assert_eq!(
+        next(&mut session, 2).await,
+        [r#"put /c/x {"n":1} #x"#, r#"put /c/y {"n":2} #y"#]
+    );
+    done(&database, [put("/c/x/m", "3")]).await;
+    assert_eq!(
+        next(&mut session, 1).await,
+        [r#"put /c/x {"m":3,"n":1} #x"#]
+    );
+    done(&database, [put("/c", r#"{"x":{"m":3,"n":1},"z":0}"#)]).await;
+    assert_eq!(
+        next(&mut session, 2).await,
+        ["delete /c/y #y", "put /c/z 0 #z"]
+            .map(|told| told.replace("delete.0", "delete"))
+            .map(|told| if told.starts_with("delete") {
+                told.replacen("delete", "delete.0", 1)
+            } else {
+                told
+            })
+    );
+    done(&database, [delete("/c/z")]).await;
+    assert_eq!(next(&mut session, 1).await, ["delete /c/z #z"]);
+    core.close();
+}
+
+#[tokio::test]
+async fn a_record_watch_is_told_the_whole_record() {
+    let (core, database, _) = memory();
+    done(&database, [put("/t/1", r#"{"a":1}"#)]).await;
+    let mut session = connect(&database);
+    session
+        .watch(WatchSpec::Record(path("/t/1")), Start::State)
+        .unwrap();
+    assert_eq!(next(&mut session, 1).await, [r#"put /t/1 {"a":1} #1"#]);
+    done(&database, [put("/t/1/b", "2")]).await;
+    assert_eq!(
+        next(&mut session, 1).await,
+        [r#"put /t/1 {"a":1,"b":2} #1"#]
+    );
+    done(&database, [delete("/t")]).await;
+    assert_eq!(next(&mut session, 1).await, ["delete /t/1 #1"]);
+    core.close();
+}
+
+#[tokio::test]
+async fn a_large_first_state_comes_in_pieces_that_add_up() {
+    let (core, database, _) = memory();
+    let filler = "x".repeat(1000);
+    for group in 0..10 {
+        let children: Vec<String> = (0..100)
+            .map(|child| format!(r#""k{child}":"{filler}{child}""#))
+            .collect();
+        done(
+            &database,
+            [put(
+                &format!("/big/g{group}"),
+                &format!("{{{}}}", children.join(",")),
+            )],
+        )
+        .await;
+    }
+    let mut session = connect(&database);
+    watch_tree(&mut session, "/big");
+    let told = next(&mut session, 11).await;
+    assert_eq!(told[0], "put /big {}");
+    assert_eq!(
+        told.iter()
+            .filter(|told| told.starts_with("put /big/g"))
+            .count(),
+        10
+    );
+    core.close();
+}
+
+#[tokio::test]
+async fn a_message_reaches_those_who_watch_its_path_or_above() {
+    let (core, database, _) = memory();
+    let (mut above, mut child, mut elsewhere) =
+        (connect(&database), connect(&database), connect(&database));
+    watch_tree(&mut above, "/a");
+    child
+        .watch(WatchSpec::Children(path("/a")), Start::Now)
+        .unwrap();
+    watch_tree(&mut elsewhere, "/b");
+    next(&mut above, 1).await;
+    next(&mut elsewhere, 1).await;
+    for session in [&mut above, &mut child] {
+        session.submit_read(0, path("/a"));
+        next(session, 1).await;
+    }
+    let message = Message {
+        value: Value::String("hi".into()),
+        content_type: None,
+    };
+    let receivers = database
+        .publish(&Claims::anonymous(), &path("/a/x"), message)
+        .await
+        .unwrap();
+    assert_eq!(receivers, 2);
+    assert_eq!(next(&mut above, 1).await, [r#"message /a/x "hi""#]);
+    assert_eq!(next(&mut child, 1).await, [r#"message /a/x "hi" #x"#]);
+    core.close();
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_is_told_what_it_missed() {
+    let (core, database, _) = memory();
+    let since = done(&database, [put("/a/x", "1")]).await.version;
+    done(&database, [put("/a/y", "2"), put("/a/z", "3")]).await;
+    done(&database, [delete("/a/x")]).await;
+    let mut session = connect(&database);
+    session
+        .watch(WatchSpec::Tree(path("/a")), Start::Since(since.clone()))
+        .unwrap();
+    assert_eq!(
+        next(&mut session, 3).await,
+        ["put.0 /a/y 2", "put /a/z 3", "delete /a/x"]
+    );
+    let mut half = since;
+    half.seq += 1;
+    half.part = Some(0);
+    let mut session = connect(&database);
+    session
+        .watch(WatchSpec::Tree(path("/a")), Start::Since(half))
+        .unwrap();
+    assert_eq!(next(&mut session, 2).await, ["put /a/z 3", "delete /a/x"]);
+    core.close();
+}
+
+#[tokio::test]
+async fn a_version_of_another_log_means_a_reset_and_the_state() {
+    let (core, database, _) = memory();
+    let mut version = done(&database, [put("/a", "1")]).await.version;
+    version.log = sapwood_core::LogId::random();
+    let mut session = connect(&database);
+    session
+        .watch(WatchSpec::Tree(path("/a")), Start::Since(version))
+        .unwrap();
+    assert_eq!(next(&mut session, 2).await, ["reset /a", "put /a 1"]);
+    core.close();
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_ends_with_the_newest_state() {
+    let (core, database, _) = memory();
+    let mut session = connect(&database);
+    watch_tree(&mut session, "/a");
+    next(&mut session, 1).await;
+    session.submit_read(0, path("/a"));
+    next(&mut session, 1).await;
+    for number in 0..5_000 {
+        done(
+            &database,
+            [put(&format!("/a/{}", number % 3_000), &number.to_string())],
+        )
+        .await;
+    }
+    session.submit_read(1, path("/a"));
+    let mut state = std::collections::BTreeMap::new();
+    let mut resets = 0;
+    'all: loop {
+        for told in next(&mut session, 1).await {
+            match told.split(' ').collect::<Vec<_>>()[..] {
+                ["reset", _] => {
+                    resets += 1;
+                    state.clear();
+                }
+                ["answer", "1"] => break 'all,
+                ["put", "/a", whole] => {
+                    let sapwood_value::Value::Map(map) = common::value(whole) else {
+                        continue;
+                    };
+                    state = map
+                        .iter()
+                        .map(|(key, value)| (key.to_string(), common::text(value)))
+                        .collect();
+                }
+                [_, at, value] => {
+                    state.insert(at.rsplit('/').next().unwrap().to_owned(), value.to_owned());
+                }
+                ref other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(resets > 0, "3,000 paths fit no outbox of 1,000 events");
+    // What is told after the answer belongs to the state that the reset began.
+    while state.len() < 3_000 {
+        for told in next(&mut session, 1).await {
+            if let ["put", at, value] = told.split(' ').collect::<Vec<_>>()[..] {
+                if at == "/a" {
+                    let sapwood_value::Value::Map(map) = common::value(value) else {
+                        continue;
+                    };
+                    state = map
+                        .iter()
+                        .map(|(key, value)| (key.to_string(), common::text(value)))
+                        .collect();
+                } else {
+                    state.insert(at.rsplit('/').next().unwrap().to_owned(), value.to_owned());
+                }
+            }
+        }
+    }
+    assert_eq!(state["1999"], "4999");
+    assert_eq!(state["2000"], "2000");
+    core.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_that_starts_while_others_write_misses_nothing() {
+    let (core, database, _) = memory();
+    let writer = {
+        let database = database.clone();
+        tokio::spawn(async move {
+            for number in 0..3_000 {
+                done(&database, [put("/n", &number.to_string())]).await;
+            }
+        })
+    };
+    let mut rounds = 0;
+    while !writer.is_finished() {
+        let mut session = connect(&database);
+        watch_tree(&mut session, "/n");
+        let mut newest: i64 = -1;
+        for told in next(&mut session, 3).await {
+            let number = told
+                .rsplit(' ')
+                .next()
+                .and_then(|number| number.parse().ok())
+                .unwrap_or(-1);
+            assert!(number > newest || newest == -1, "{told} after {newest}");
+            assert!(
+                newest == -1 || number == newest + 1,
+                "{told} after {newest}: a gap"
+            );
+            newest = number;
+            if newest == 2_999 {
+                break;
+            }
+        }
+        rounds += 1;
+        if database
+            .read(&Claims::anonymous(), &path("/n"))
+            .unwrap()
+            .version()
+            .seq
+            > 2_990
+        {
+            break;
+        }
+    }
+    writer.await.unwrap();
+    assert!(rounds > 0);
+    core.close();
+}
