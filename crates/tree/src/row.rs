@@ -27,6 +27,8 @@ pub struct Row {
     pub exploded: bool,
     /// Whether rows may lie strictly below this one that no deeper row stands above.
     pub below: Below,
+    /// Whether records may lie strictly below this record. Too much may be said, never too little.
+    pub records: bool,
     /// The commit that last changed the document (of a record) or this part of it.
     pub version: u64,
     /// The commit at which this row was last written: a cut after it, above it, makes it dead.
@@ -68,6 +70,7 @@ impl Row {
             kind,
             exploded: false,
             below: Below::Nothing,
+            records: false,
             version: seq,
             written: seq,
             fragment,
@@ -117,6 +120,7 @@ impl Clone for Row {
             kind: self.kind,
             exploded: self.exploded,
             below: self.below,
+            records: self.records,
             version: self.version,
             written: self.written,
             fragment: self.fragment.clone(),

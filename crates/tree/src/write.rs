@@ -8,6 +8,7 @@ use crate::{Declared, Limits, Path, Payload, Row, RowsError};
 
 mod codec;
 mod draft;
+mod value;
 
 pub use codec::OpError;
 pub use draft::Draft;

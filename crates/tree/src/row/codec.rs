@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 01 | flags | version: varint | written: varint | payload? | covered? | fragment
-//! flags: 01 part   02 exploded   0C below: 0, 1, 2   10 covered   20 payload
+//! flags: 01 part   02 exploded   0C below: 0, 1, 2   10 covered   20 payload   40 records
 //! payload: flags | bytes? | type? | format? | count: varint | (name, value)…
 //! flags: 01 bytes   02 content type   04 payload format   18 form: 0 JSON, 1 text, 2 bytes
 //! ```
@@ -32,6 +32,7 @@ const PART: u8 = 0x01;
 const EXPLODED: u8 = 0x02;
 const COVERED: u8 = 0x10;
 const PAYLOAD: u8 = 0x20;
+const RECORDS: u8 = 0x40;
 const PAYLOAD_BYTES: u8 = 0x01;
 const CONTENT_TYPE: u8 = 0x02;
 const PAYLOAD_FORMAT: u8 = 0x04;
@@ -58,6 +59,7 @@ impl Row {
             kind,
             exploded,
             below,
+            records,
             version,
             written,
             fragment,
@@ -75,6 +77,9 @@ impl Row {
         }
         if *exploded {
             flags |= EXPLODED;
+        }
+        if *records {
+            flags |= RECORDS;
         }
         if covered.is_some() {
             flags |= COVERED;
@@ -111,7 +116,7 @@ impl Row {
             0x08 => Below::Anywhere,
             _ => return Err(RowError::Head),
         };
-        if flags & 0xC0 != 0 {
+        if flags & 0x80 != 0 {
             return Err(RowError::Head);
         }
         let kind = if flags & PART == 0 {
@@ -123,6 +128,7 @@ impl Row {
             kind,
             exploded: flags & EXPLODED != 0,
             below,
+            records: flags & RECORDS != 0,
             version: take_varint(bytes)?,
             written: take_varint(bytes)?,
             payload: optional(flags & PAYLOAD, || take_payload(bytes).map(Box::new))?,
@@ -261,7 +267,7 @@ mod tests {
     prop_compose! {
         fn row()(
             part in any::<bool>(),
-            exploded in any::<bool>(),
+            (exploded, records) in any::<(bool, bool)>(),
             below in prop::sample::select(vec![Below::Nothing, Below::Children, Below::Anywhere]),
             version in any::<u64>(),
             written in any::<u64>(),
@@ -273,6 +279,7 @@ mod tests {
             let mut row = Row::new(kind, fragment, version);
             row.exploded = exploded;
             row.below = below;
+            row.records = records;
             row.written = written;
             row.covered = covered.map(Box::new);
             row.payload = payload.map(Box::new);

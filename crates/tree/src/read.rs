@@ -1,0 +1,248 @@
+//! Reading values (design, 2.1).
+
+use std::ops::ControlFlow;
+
+use sapwood_value::{Text, Value, key_cmp};
+
+use crate::walk::{Cursor, Mode, Walk, collect, inline, merged_map, nearest};
+use crate::{Path, Rows, RowsError, Skip};
+
+/// Why a value was not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// It takes more bytes than asked for.
+    #[error("the value is larger than {limit} bytes")]
+    TooLarge {
+        /// The bound that it passed, in bytes.
+        limit: usize,
+    },
+    /// The rows can't be read.
+    #[error("the value's rows can't be read")]
+    Rows(#[from] RowsError),
+}
+
+/// The tree value at a path; none if nothing is there. The root of an empty tree holds an empty map.
+///
+/// # Errors
+/// If it takes more than about `limit` bytes, or the rows can't be read. No more than that is read.
+pub fn tree_value(rows: &dyn Rows, path: &Path, limit: usize) -> Result<Option<Value>, ReadError> {
+    read(rows, path, Mode::Tree, limit)
+}
+
+/// What the path's own document (or the plain tree) says there, without the records below it.
+///
+/// # Errors
+/// As [`tree_value`].
+pub fn own(rows: &dyn Rows, path: &Path, limit: usize) -> Result<Option<Value>, ReadError> {
+    read(rows, path, Mode::Own, limit)
+}
+
+/// The document of the record at exactly this path; none if there is no record.
+///
+/// # Errors
+/// As [`tree_value`].
+pub fn document(rows: &dyn Rows, path: &Path, limit: usize) -> Result<Option<Value>, ReadError> {
+    match rows.row(path)? {
+        Some(row) if row.is_record() => read(rows, path, Mode::Own, limit),
+        Some(_) | None => Ok(None),
+    }
+}
+
+fn read(
+    rows: &dyn Rows,
+    path: &Path,
+    mode: Mode,
+    limit: usize,
+) -> Result<Option<Value>, ReadError> {
+    let Some(mut walk) = Walk::begin(rows, path, mode)? else {
+        return Ok(None);
+    };
+    match collect(rows, &mut walk, limit)? {
+        Ok(value) => Ok(Some(value)),
+        Err(_) => Err(ReadError::TooLarge { limit }),
+    }
+}
+
+/// The deepest record at or above a path: the one whose document the path belongs to.
+///
+/// # Errors
+/// If the rows can't be read.
+pub fn record_of(rows: &dyn Rows, path: &Path) -> Result<Option<Path>, RowsError> {
+    for at in path.ancestors() {
+        if rows.row(&at)?.is_some_and(|row| row.is_record()) {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the path has a tree value. The root always has one.
+///
+/// # Errors
+/// If the rows can't be read.
+pub fn exists(rows: &dyn Rows, path: &Path) -> Result<bool, RowsError> {
+    Ok(path.is_root() || own_exists(rows, path)? || has_rows_below(rows, path)?)
+}
+
+/// Whether the path's own document (or the plain tree) has something there.
+///
+/// # Errors
+/// If the rows can't be read.
+pub fn own_exists(rows: &dyn Rows, path: &Path) -> Result<bool, RowsError> {
+    Ok(match nearest(rows, path)? {
+        Some((at, _)) if at == *path => true,
+        Some((at, row)) => inline(&at, &row, path).is_some(),
+        None => false,
+    })
+}
+
+/// Whether records lie strictly below a path.
+///
+/// # Errors
+/// If the rows can't be read.
+pub fn has_records_below(rows: &dyn Rows, path: &Path) -> Result<bool, RowsError> {
+    let mut cursor = Cursor::new(path.clone());
+    while let Some((_, row)) = cursor.next(rows)? {
+        if row.is_record() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn has_rows_below(rows: &dyn Rows, path: &Path) -> Result<bool, RowsError> {
+    Ok(!rows.scan(path, None, 1)?.is_empty())
+}
+
+/// Up to `max` names of direct children of the tree value at a path, in key order, from behind the key `after`.
+///
+/// Keys that are no segments are among them. Fewer than `max` means that there are no more.
+///
+/// # Errors
+/// If the rows can't be read.
+pub fn children(
+    rows: &dyn Rows,
+    path: &Path,
+    after: Option<&str>,
+    max: usize,
+) -> Result<Vec<Text>, RowsError> {
+    let mut found = Vec::new();
+    if max > 0 {
+        each_child(rows, path, after, |key| {
+            found.push(key);
+            if found.len() < max {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+    }
+    Ok(found)
+}
+
+/// How many direct children the tree value at a path has. None: it is absent, or neither a map nor read as one.
+///
+/// # Errors
+/// If the rows can't be read.
+pub fn count_children(rows: &dyn Rows, path: &Path) -> Result<usize, RowsError> {
+    let mut count = 0;
+    each_child(rows, path, None, |_| {
+        count += 1;
+        ControlFlow::Continue(())
+    })?;
+    Ok(count)
+}
+
+/// Tells the names of the direct children in key order, from behind `after`.
+fn each_child(
+    rows: &dyn Rows,
+    path: &Path,
+    after: Option<&str>,
+    mut tell: impl FnMut(Text) -> ControlFlow<()>,
+) -> Result<(), RowsError> {
+    let mut below = ChildRows::new(path, after);
+    let own = own_entries(rows, path, below.peek(rows)?.is_some())?;
+    let behind = |key: &Text| after.is_none_or(|after| key_cmp(key, after).is_gt());
+    let mut own = own.into_iter().filter(behind).peekable();
+    loop {
+        let row = below.peek(rows)?;
+        let order = match (own.peek(), row) {
+            (Some(own), Some(row)) => key_cmp(own, row),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (None, None) => return Ok(()),
+        };
+        let from_row = if order.is_ge() { below.take() } else { None };
+        let from_own = if order.is_le() { own.next() } else { None };
+        if let Some(key) = from_own.or(from_row)
+            && tell(key).is_break()
+        {
+            return Ok(());
+        }
+    }
+}
+
+/// The keys that the row at or above the path has there, as the tree value shows them.
+fn own_entries(rows: &dyn Rows, path: &Path, merged: bool) -> Result<Vec<Text>, RowsError> {
+    let own = match nearest(rows, path)? {
+        Some((at, row)) if at == *path => Some(row.fragment.clone()),
+        Some((at, row)) => inline(&at, &row, path).cloned(),
+        None => None,
+    };
+    let map = match own {
+        Some(Value::Map(map)) => map,
+        Some(items @ Value::Array(_)) => merged_map(Some(items)),
+        scalar if merged => merged_map(scalar),
+        _ => return Ok(Vec::new()),
+    };
+    Ok(map.into_entries().into_iter().map(|(key, _)| key).collect())
+}
+
+/// The names of the direct children that rows lie at or below.
+struct ChildRows {
+    path: Path,
+    cursor: Cursor,
+    after: Option<Text>,
+    next: Option<Text>,
+}
+
+impl ChildRows {
+    fn new(path: &Path, after: Option<&str>) -> Self {
+        let mut cursor = Cursor::new(path.clone());
+        if let Some(after) = after.filter(|after| crate::is_segment(after)) {
+            cursor.start_behind(path.child_unchecked(after), Skip::Subtree);
+        }
+        Self {
+            path: path.clone(),
+            cursor,
+            after: after.map(Text::from),
+            next: None,
+        }
+    }
+
+    fn peek(&mut self, rows: &dyn Rows) -> Result<Option<&Text>, RowsError> {
+        while self.next.is_none()
+            && let Some((path, _)) = self.cursor.peek(rows)?
+            && let Some(key) = path
+                .segments_below(&self.path)
+                .and_then(|mut all| all.next())
+        {
+            let key = Text::from(key);
+            self.cursor.skip_subtree(&self.path.child_unchecked(&key));
+            // A key that is no segment can't be sought.
+            if self
+                .after
+                .as_ref()
+                .is_none_or(|after| key_cmp(&key, after).is_gt())
+            {
+                self.next = Some(key);
+            }
+        }
+        Ok(self.next.as_ref())
+    }
+
+    fn take(&mut self) -> Option<Text> {
+        self.next.take()
+    }
+}

@@ -1,0 +1,106 @@
+//! Writing what a row holds, in several rows where it is large.
+
+use sapwood_value::{Map, Text, Value};
+
+use super::Draft;
+use crate::{Below, Path, Row, RowKind, Rows, RowsError, is_segment};
+
+impl Draft<'_> {
+    /// Writes a row with its fragment, which is all of its document at and below the path: no rows of the same document
+    /// lie below. Explodes it if it is too large for one row.
+    pub(super) fn fill(&mut self, path: &Path, mut row: Row) -> Result<(), RowsError> {
+        if path.is_root() {
+            return self.fill_root(row);
+        }
+        let large = row.fragment.estimated_bytes() > self.settings.split_bytes;
+        match row.fragment {
+            Value::Map(map) if large && map.keys().any(|key| is_segment(key)) => {
+                let (children, rest) = split(map);
+                row.fragment = Value::Map(rest);
+                // Rows may lie below any of the children, if any lie below.
+                let below = match row.below {
+                    Below::Nothing => Below::Nothing,
+                    Below::Children | Below::Anywhere => Below::Anywhere,
+                };
+                row.exploded = true;
+                row.below = row.below.max(Below::Children);
+                self.place(path, row)?;
+                self.fill_children(path, children, below)
+            }
+            fragment => {
+                row.fragment = fragment;
+                row.exploded = false;
+                self.place(path, row)
+            }
+        }
+    }
+
+    /// The root is always exploded, and needs no row to say so.
+    fn fill_root(&mut self, mut row: Row) -> Result<(), RowsError> {
+        let root = Path::root();
+        row.below = Below::Anywhere;
+        let Value::Map(map) = row.fragment else {
+            row.exploded = false;
+            self.set(&root, row);
+            return Ok(());
+        };
+        let (children, mut rest) = split(map);
+        if rest.is_empty() {
+            self.changed.insert(root.clone(), None);
+        } else {
+            rest.set_implied(true);
+            row.fragment = Value::Map(rest);
+            row.exploded = true;
+            self.set(&root, row);
+        }
+        self.fill_children(&root, children, Below::Anywhere)
+    }
+
+    fn fill_children(
+        &mut self,
+        path: &Path,
+        children: Vec<(Text, Value)>,
+        below: Below,
+    ) -> Result<(), RowsError> {
+        for (key, value) in children {
+            let child = path.child_unchecked(&key);
+            match self.row(&child)? {
+                Some(record) => {
+                    let mut record = Row::clone(&record);
+                    record.covered = Some(Box::new(value));
+                    self.set(&child, record);
+                }
+                None => {
+                    let mut row = Row::new(RowKind::Part, value, self.seq);
+                    row.below = below;
+                    self.fill(&child, row)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a new row at this path has to say of the rows below it.
+    pub(super) fn find_below(&self, path: &Path) -> Result<Below, RowsError> {
+        if !self.may_have_below(path)? || self.scan(path, None, 1)?.is_empty() {
+            Ok(Below::Nothing)
+        } else {
+            Ok(Below::Anywhere)
+        }
+    }
+}
+
+/// A map's entries that can have rows of their own, and the map of those that can't.
+fn split(map: Map) -> (Vec<(Text, Value)>, Map) {
+    let mut rest = Map::new();
+    rest.set_implied(map.is_implied());
+    let mut children = Vec::with_capacity(map.len());
+    for (key, value) in map {
+        if is_segment(&key) {
+            children.push((key, value));
+        } else {
+            rest.insert(key, value);
+        }
+    }
+    (children, rest)
+}

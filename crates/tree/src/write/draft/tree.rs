@@ -1,0 +1,460 @@
+//! Tree writes: put, merge, delete (design, 2.1).
+
+use std::sync::Arc;
+
+use sapwood_value::{Text, Value, key_cmp};
+
+use super::super::value::{Excess, check, prune, put_in, spell_out, take_part};
+use super::{Draft, WriteError};
+use crate::walk::{inline, nearest};
+use crate::{Below, Path, ReadError, Row, RowKind, Rows, RowsError, is_segment};
+
+/// What lies strictly below a path that is written.
+enum Under {
+    /// All the rows there.
+    Few(Vec<(Path, Arc<Row>)>),
+    /// More than are removed one by one.
+    Many,
+}
+
+/// A record below a put that goes on, with its part of the value.
+struct Kept {
+    path: Path,
+    row: Arc<Row>,
+    document: Value,
+    same: bool,
+}
+
+impl Draft<'_> {
+    /// A put as a door asks for it: null deletes, and what was written may become records.
+    pub(super) fn put_marked(
+        &mut self,
+        path: &Path,
+        value: &Value,
+        mark: bool,
+    ) -> Result<bool, WriteError> {
+        if value.is_null() {
+            return self.delete(path);
+        }
+        let existed = self.put(path, value)?;
+        if mark {
+            self.mark_put(path, value)?;
+        }
+        self.mark_declared(path, value)?;
+        Ok(existed)
+    }
+
+    /// Puts and removes direct children; the removals last, so that they empty nothing that is filled.
+    pub(super) fn merge(
+        &mut self,
+        path: &Path,
+        entries: &[(Text, Option<Value>)],
+        mark: bool,
+    ) -> Result<bool, WriteError> {
+        check_keys(path, entries)?;
+        let existed = crate::exists(self, path)?;
+        let value_of = |value: &Option<Value>| value.clone().filter(|value| !value.is_null());
+        for (key, value) in entries {
+            if let Some(value) = value_of(value) {
+                self.put(&self.child(path, key)?, &value)?;
+            }
+        }
+        for (key, value) in entries {
+            if value_of(value).is_none() {
+                self.delete(&self.child(path, key)?)?;
+            }
+        }
+        if mark {
+            self.mark_merge(path, entries)?;
+        }
+        for (key, value) in entries {
+            if let Some(value) = value_of(value) {
+                self.mark_declared(&path.child_unchecked(key), &value)?;
+            }
+        }
+        Ok(existed)
+    }
+
+    fn child(&self, path: &Path, key: &Text) -> Result<Path, WriteError> {
+        let child = path.child_unchecked(key);
+        if child.is_system() {
+            return Err(WriteError::System { path: child });
+        }
+        if child.len() > self.settings.limits.depth {
+            return Err(self.too_deep(&child));
+        }
+        if key.len() > self.settings.limits.segment_bytes {
+            return Err(WriteError::Key {
+                path: path.clone(),
+                key: key.clone(),
+            });
+        }
+        Ok(child)
+    }
+
+    /// Makes the tree value at a path exactly this, and keeps the records that it has something for.
+    fn put(&mut self, path: &Path, value: &Value) -> Result<bool, WriteError> {
+        self.check_value(path, value)?;
+        let mut value = value.clone();
+        spell_out(&mut value);
+        let under = self.under(path)?;
+        let existed = self.existed(path, &under)?;
+        let kept = self.keep(path, &mut value, &under)?;
+        if !self.own_is(path, &value)? {
+            self.touch(path)?;
+        }
+        self.clear(path, under)?;
+        self.set_own(path, value)?;
+        // From above, so that each finds the rows above it and tells them of itself.
+        for kept in kept.into_iter().rev() {
+            self.put_kept(kept)?;
+        }
+        Ok(existed)
+    }
+
+    pub(super) fn check_value(&self, path: &Path, value: &Value) -> Result<(), WriteError> {
+        let limits = &self.settings.limits;
+        if path.is_root()
+            && let Some(map) = value.as_map()
+            && let Some(key) = map.keys().find(|key| key.starts_with('.'))
+        {
+            let path = path.child_unchecked(&key.replace(['/', '\0'], "?"));
+            return Err(WriteError::System { path });
+        }
+        let path = path.clone();
+        check(value, path.len(), limits).map_or_else(
+            |excess| {
+                Err(match excess {
+                    Excess::Depth => self.too_deep(&path),
+                    Excess::String(got) => WriteError::StringTooLarge {
+                        path,
+                        got,
+                        limit: limits.string_bytes,
+                    },
+                    Excess::Value(got) => WriteError::ValueTooLarge {
+                        path,
+                        got,
+                        limit: limits.value_bytes,
+                    },
+                })
+            },
+            |_| Ok(()),
+        )
+    }
+
+    fn under(&self, path: &Path) -> Result<Under, RowsError> {
+        if !self.may_have_below(path)? {
+            return Ok(Under::Few(Vec::new()));
+        }
+        let few = self.settings.cut_rows;
+        let rows = self.scan(path, None, few.saturating_add(1))?;
+        Ok(if rows.len() > few {
+            Under::Many
+        } else {
+            Under::Few(rows)
+        })
+    }
+
+    fn existed(&self, path: &Path, under: &Under) -> Result<bool, RowsError> {
+        match under {
+            Under::Many => Ok(true),
+            Under::Few(rows) => Ok(!rows.is_empty() || crate::own_exists(self, path)?),
+        }
+    }
+
+    /// Takes out of a value what goes to the records below it, the deepest first.
+    fn keep(&self, path: &Path, value: &mut Value, under: &Under) -> Result<Vec<Kept>, RowsError> {
+        let mut records = match under {
+            Under::Few(rows) => {
+                let records = rows.iter().filter(|(_, row)| row.is_record());
+                records.cloned().collect()
+            }
+            Under::Many => self.records_in(path, value)?,
+        };
+        records.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        let mut kept = Vec::new();
+        for (at, row) in records {
+            let part = at
+                .segments_below(path)
+                .and_then(|segments| take_part(value, segments));
+            if let Some(document) = part {
+                kept.push(Kept {
+                    same: self.own_is(&at, &document)?,
+                    path: at,
+                    row,
+                    document,
+                });
+            }
+        }
+        Ok(kept)
+    }
+
+    /// The records that a value has something for: seen from the value, as there may be any number of others.
+    fn records_in(&self, path: &Path, value: &Value) -> Result<Vec<(Path, Arc<Row>)>, RowsError> {
+        let mut found = Vec::new();
+        let mut waiting = vec![(path.clone(), value)];
+        while let Some((path, value)) = waiting.pop() {
+            let Some(map) = value.as_map().filter(|map| !map.is_empty()) else {
+                continue;
+            };
+            if !self.may_have_below(&path)? || self.scan(&path, None, 1)?.is_empty() {
+                continue;
+            }
+            for (key, value) in map.iter().filter(|(key, _)| is_segment(key)) {
+                let child = path.child_unchecked(key);
+                if let Some(row) = self.row(&child)?.filter(|row| row.is_record()) {
+                    found.push((child.clone(), row));
+                }
+                waiting.push((child, value));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the document that a path belongs to has exactly this there.
+    pub(super) fn own_is(&self, path: &Path, value: &Value) -> Result<bool, RowsError> {
+        match nearest(self, path)? {
+            Some((at, row)) if !row.exploded => {
+                let own = if at == *path {
+                    Some(&row.fragment)
+                } else {
+                    inline(&at, &row, path)
+                };
+                Ok(own == Some(value))
+            }
+            Some((at, _)) if at == *path => match crate::own(self, path, value.estimated_bytes()) {
+                Ok(own) => Ok(own.as_ref() == Some(value)),
+                Err(ReadError::TooLarge { .. }) => Ok(false),
+                Err(ReadError::Rows(error)) => Err(error),
+            },
+            Some(_) | None => Ok(false),
+        }
+    }
+
+    fn clear(&mut self, path: &Path, under: Under) -> Result<(), RowsError> {
+        match under {
+            Under::Few(rows) => {
+                for (path, _) in rows {
+                    self.erase(&path)?;
+                }
+            }
+            Under::Many => self.cut(path),
+        }
+        Ok(())
+    }
+
+    /// Removes a row below which nothing stays that has to be known of.
+    pub(super) fn erase(&mut self, path: &Path) -> Result<(), RowsError> {
+        self.before(path)?;
+        self.changed.insert(path.clone(), None);
+        Ok(())
+    }
+
+    /// Changes the document that a path belongs to; no rows lie strictly below the path.
+    fn set_own(&mut self, path: &Path, value: Value) -> Result<(), RowsError> {
+        let (at, row) = match nearest(self, path)? {
+            Some((at, row)) => (at, Some(row)),
+            None => (Path::root(), None),
+        };
+        match row {
+            Some(row) if at == *path => {
+                let mut row = Row::clone(&row);
+                row.fragment = value;
+                row.below = Below::Nothing;
+                row.records = false;
+                self.fill(path, row)
+            }
+            None if path.is_root() => self.fill(path, Row::new(RowKind::Part, value, self.seq)),
+            Some(row) if !row.exploded => {
+                let mut row = Row::clone(&row);
+                let Some(segments) = path.segments_below(&at) else {
+                    return Ok(());
+                };
+                let fragment = std::mem::take(&mut row.fragment);
+                row.fragment = put_in(Some(fragment), segments, Some(value)).unwrap_or_default();
+                self.fill(&at, row)
+            }
+            Some(_) | None => self.set_own_part(&at, path, value),
+        }
+    }
+
+    /// Puts a new child into an exploded row.
+    fn set_own_part(&mut self, at: &Path, path: &Path, value: Value) -> Result<(), RowsError> {
+        let part = path.prefix(at.len() + 1);
+        let Some(segments) = path.segments_below(&part) else {
+            return Ok(());
+        };
+        let below = if part == *path {
+            Below::Nothing
+        } else {
+            self.find_below(&part)?
+        };
+        let value = put_in(None, segments, Some(value)).unwrap_or_default();
+        let mut row = Row::new(RowKind::Part, value, self.seq);
+        row.below = below;
+        self.fill(&part, row)
+    }
+
+    fn put_kept(&mut self, kept: Kept) -> Result<(), RowsError> {
+        let mut row = Row::clone(&kept.row);
+        row.fragment = kept.document;
+        row.exploded = false;
+        row.below = Below::Nothing;
+        row.records = false;
+        row.covered = None;
+        self.fill(&kept.path, row)?;
+        if !kept.same {
+            self.touch_record(&kept.path)?;
+        }
+        Ok(())
+    }
+
+    /// Removes all that lies at and below a path, with what was covered there.
+    pub(super) fn delete(&mut self, path: &Path) -> Result<bool, WriteError> {
+        let under = self.under(path)?;
+        let existed = self.existed(path, &under)?;
+        self.clear(path, under)?;
+        self.delete_own(path)?;
+        Ok(existed)
+    }
+
+    /// Removes what the path's document has there; and what shows then, if that document is gone with it.
+    fn delete_own(&mut self, path: &Path) -> Result<(), RowsError> {
+        if path.is_root() {
+            return self.erase(path);
+        }
+        loop {
+            let Some((at, row)) = nearest(self, path)? else {
+                return Ok(());
+            };
+            if at == *path {
+                self.erase(path)?;
+                if row.is_record() && row.covered.is_none() {
+                    continue;
+                }
+                self.emptied_above(path);
+                self.touch(path)?;
+            } else if inline(&at, &row, path).is_some() {
+                self.touch(path)?;
+                self.remove_inline(&at, path)?;
+            } else {
+                return Ok(());
+            }
+            return self.delete_covered(path);
+        }
+    }
+
+    /// Removes what a row's fragment has at a path.
+    pub(super) fn remove_inline(&mut self, at: &Path, path: &Path) -> Result<(), RowsError> {
+        let (Some(row), Some(segments)) = (self.row(at)?, path.segments_below(at)) else {
+            return Ok(());
+        };
+        let mut row = Row::clone(&row);
+        let fragment = std::mem::take(&mut row.fragment);
+        row.fragment = put_in(Some(fragment), segments, None).unwrap_or_default();
+        self.set(at, row);
+        self.emptied.insert(at.clone());
+        Ok(())
+    }
+
+    /// While the document that a path belongs to is gone by what was removed: removes what it covered there, too.
+    fn delete_covered(&mut self, path: &Path) -> Result<(), RowsError> {
+        let mut record = crate::record_of(self, path)?;
+        while let Some(at) = record {
+            let Some(row) = self.row(&at)? else {
+                return Ok(());
+            };
+            if !self.vanishes(&at, &row)? {
+                return Ok(());
+            }
+            let Some(parent) = at.parent() else {
+                return Ok(());
+            };
+            record = crate::record_of(self, &parent)?;
+            if !self.remove_covered(&at, &row, path, &parent)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what the document above a record has at a path below the record; whether something was there.
+    fn remove_covered(
+        &mut self,
+        at: &Path,
+        row: &Row,
+        path: &Path,
+        parent: &Path,
+    ) -> Result<bool, RowsError> {
+        if let Some(covered) = &row.covered {
+            let Some(segments) = path.segments_below(at) else {
+                return Ok(false);
+            };
+            if crate::walk::step(covered, segments.clone()).is_none() {
+                return Ok(false);
+            }
+            let mut left = put_in(Some((**covered).clone()), segments, None);
+            if left.as_mut().is_some_and(|left| !prune(left)) {
+                left = None;
+            }
+            let mut row = row.clone();
+            row.covered = left.map(Box::new);
+            self.set(at, row);
+            self.emptied_above(at);
+        } else {
+            match nearest(self, parent)? {
+                Some((above, row)) if inline(&above, &row, path).is_some() => {
+                    self.remove_inline(&above, path)?;
+                }
+                Some(_) | None => return Ok(false),
+            }
+        }
+        self.touch(parent)?;
+        Ok(true)
+    }
+
+    /// Whether nothing will be left of a row when it is judged what the write emptied.
+    pub(super) fn vanishes(&self, path: &Path, row: &Row) -> Result<bool, RowsError> {
+        if !row.is_implied() {
+            return Ok(false);
+        }
+        if !row.exploded {
+            return Ok(!prune(&mut row.fragment.clone()));
+        }
+        if row.fragment.as_map().is_some_and(|map| !map.is_empty()) {
+            return Ok(false);
+        }
+        let mut cursor = crate::walk::Cursor::new(path.clone());
+        while let Some((at, below)) = cursor.next(self)? {
+            cursor.skip_subtree(&at);
+            let counts = if below.is_record() {
+                below.covered.is_some()
+            } else {
+                !self.vanishes(&at, &below)?
+            };
+            if counts {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn check_keys(path: &Path, entries: &[(Text, Option<Value>)]) -> Result<(), WriteError> {
+    let mut keys: Vec<&Text> = entries.iter().map(|(key, _)| key).collect();
+    keys.sort_by(|a, b| key_cmp(a, b));
+    let twice = keys.array_windows().find(|[a, b]| a == b);
+    if let Some([key, _]) = twice {
+        return Err(WriteError::KeyTwice {
+            path: path.clone(),
+            key: (*key).clone(),
+        });
+    }
+    match keys.into_iter().find(|key| !is_segment(key)) {
+        Some(key) => Err(WriteError::Key {
+            path: path.clone(),
+            key: key.clone(),
+        }),
+        None => Ok(()),
+    }
+}
