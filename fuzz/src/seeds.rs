@@ -41,7 +41,7 @@ fn collect(folder: &Path, seeds: &mut Vec<Vec<u8>>) {
 /// A real segment, without the zeros behind it.
 fn segment() -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a folder");
-    let settings = SegmentSettings::new(DatabaseId::from_bytes([7; 16]));
+    let settings = SegmentSettings::new(DatabaseId(7));
     let mut log = SegmentLog::open(Arc::new(OsDisk), folder.path(), settings).expect("a log");
     for group in [vec![&b"one"[..]], vec![b"two", b"three"], vec![&[0; 300]]] {
         log.append(log.next(), &group).expect("room");

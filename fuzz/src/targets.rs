@@ -1,7 +1,7 @@
 //! The parsers, each with where its seeds are and the words of its language.
 
 use bytes::Bytes;
-use sapwood_tree::{Limits, Path};
+use sapwood_tree::{Limits, Path, TopicFilter};
 
 /// One parser.
 pub struct Target {
@@ -25,6 +25,7 @@ const URL_WORDS: &[&[u8]] = &[
     b"/", b"//", b"%2F", b"%2e", b"%252E", b"%00", b"%zz", b"~", b"~~", b"..", b".json", b".cbor", b".msgpack", b"?since=",
     b"&events=tree", b"&ns=", b"==", b"?publish", "é".as_bytes(), b"%C3%A9",
 ];
+const TOPIC_WORDS: &[&[u8]] = &[b"/", b"+", b"#", b"/+/", b"/#", b"$", b"+a", b"\0"];
 const HEADER_WORDS: &[&[u8]] = &[
     b",", b";", b";q=", b"q=0.5", b"q=1.0000", b"*/*", b"text/*", b"application/json", b"application/cbor", b"text/event-stream",
     b"W/", b"\"", b"charset=\"utf-8\"",
@@ -46,6 +47,7 @@ pub fn all() -> Vec<Target> {
         target("url", sapwood_http::fuzz::url, &["seeds/path", "seeds/query"], URL_WORDS),
         target("accept", sapwood_http::fuzz::negotiate, &["seeds/accept"], HEADER_WORDS),
         target("command", sapwood_http::fuzz::command, &["seeds/command"], JSON_WORDS),
+        target("topic", topic, &["seeds/topic", "seeds/path"], TOPIC_WORDS),
         target("segment", segment, &[], BINARY_WORDS),
         target("entry", entry, &["../crates/value/tests/vectors/cbor"], BINARY_WORDS),
         target("config", config, &["seeds/config"], TOML_WORDS),
@@ -58,6 +60,11 @@ fn path(bytes: &[u8]) {
     if let Ok(path) = Path::parse(text, &Limits::default()) {
         assert_eq!(Path::parse(path.as_str(), &Limits::default()).ok(), Some(path));
     }
+}
+
+fn topic(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    drop(TopicFilter::parse(text, &Limits::default()));
 }
 
 fn segment(bytes: &[u8]) {

@@ -18,6 +18,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use self::layers::{Entry, Node};
+pub use sapwood_http::HttpConfig;
+
 pub use self::{
     layers::Origin,
     limits::LimitsConfig,
@@ -41,16 +43,6 @@ pub struct Config {
     pub log: LogConfig,
     /// The databases besides `default`, and what is declared about any.
     pub databases: BTreeMap<String, DatabaseConfig>,
-}
-
-/// Stand-in.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HttpConfig {
-    /// x
-    pub listen: String,
-    /// x
-    pub echo: bool,
 }
 
 /// `[log]` in sapwood.toml.

@@ -108,7 +108,7 @@ async fn serve(
     metrics: PrometheusHandle,
 ) -> Result<(), Failure> {
     let end = End::listen()?;
-    let doors = doors::all(mode, loaded, listen, core, metrics.clone());
+    let doors = doors::all(loaded, listen, core, metrics.clone())?;
     let bound = sapwood_net::bind(&doors, &doors::limits(&loaded.config)).map_err(|error| {
         Failure::Listen {
             address: error.address,

@@ -1,12 +1,13 @@
 //! What the commands say, and the codes that they end with.
 
 use std::{
+    io::Write,
     net::TcpListener,
     path::Path,
     process::{Command, Output},
 };
 
-use sapwood_testkit::ServerBuilder;
+use sapwood_testkit::{ServerBuilder, SmallDisk};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_sapwood");
 
@@ -68,6 +69,69 @@ fn a_second_process_on_the_folder_is_refused() {
     let (code, text) = fails(server.data(), &["dev", "--data", data, "--http", ":0"]);
     assert_eq!(code, 4, "{text}");
     assert!(text.contains(data), "{text}");
+}
+
+/// Starts on a data folder that must be refused: what it says.
+fn refused(data: &Path) -> String {
+    let arguments = ["dev", "--data", data.to_str().unwrap(), "--http", ":0"];
+    let (code, text) = fails(data.parent().unwrap(), &arguments);
+    assert_eq!(code, 4, "{text}");
+    text
+}
+
+/// A data folder that was used and left in good order.
+fn used_folder(folder: &Path) -> std::path::PathBuf {
+    let data = folder.join("data");
+    let mut server = ServerBuilder::dev(BINARY).data(&data).start().unwrap();
+    for n in 0..50 {
+        assert_eq!(server.client().unwrap().put(&format!("/a/{n}"), "\"value\"").unwrap().status, 201);
+    }
+    assert!(server.terminate().unwrap().success());
+    data
+}
+
+#[test]
+fn a_folder_of_a_newer_format_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = used_folder(folder.path());
+    let format = std::fs::read_to_string(data.join("FORMAT")).unwrap();
+    let newer = format.replace("version 1\n", "version 999\n");
+    assert_ne!(newer, format);
+    std::fs::write(data.join("FORMAT"), newer).unwrap();
+    let text = refused(&data);
+    assert!(text.contains("format 999") && text.contains("newer"), "{text}");
+}
+
+#[test]
+fn a_damaged_log_stops_the_start_with_the_file_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = used_folder(folder.path());
+    let log = data.join("databases/default/log");
+    let segment = std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path());
+    let segment = segment.filter(|path| path.extension().is_some_and(|ending| ending == "seg")).min().unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[written / 2] ^= 0x10;
+    std::fs::write(&segment, bytes).unwrap();
+    let text = refused(&data);
+    assert!(text.contains(segment.file_name().unwrap().to_str().unwrap()), "{text}");
+}
+
+#[test]
+fn a_read_only_disk_is_told_as_such() {
+    let disk = match SmallDisk::mount(32 << 20) {
+        Ok(disk) => disk,
+        Err(error) => {
+            // Past the test runner's capture, so that it is seen and counted.
+            writeln!(std::io::stderr(), "skipped: read_only_disk: {error:#}").unwrap();
+            return;
+        }
+    };
+    disk.make_read_only().unwrap();
+    let data = disk.path().join("data");
+    let (code, text) = fails(Path::new("/"), &["dev", "--data", data.to_str().unwrap(), "--http", ":0"]);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains(data.to_str().unwrap()) && text.to_lowercase().contains("read-only"), "{text}");
 }
 
 #[test]

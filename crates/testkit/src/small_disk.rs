@@ -30,6 +30,18 @@ impl SmallDisk {
         Ok(Self { folder })
     }
 
+    /// Takes the right to write away.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn make_read_only(&self) -> Result<()> {
+        let status = Command::new("mount").args(["-o", "remount,ro"]).arg(self.path()).status()?;
+        if !status.success() {
+            bail!("the small disk could not be made read-only");
+        }
+        Ok(())
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         self.folder.path()
