@@ -8,8 +8,10 @@ use sapwood_store::format::{Format, FormatError};
 use sapwood_store::lock::{FolderLock, LockError};
 use sapwood_store::log::disk::RealDisk;
 use sapwood_store::log::{self, CommitLog, CommitSeq, MemoryLog, SegmentLog, SegmentSettings};
+use sapwood_store::rows::View;
 use sapwood_store::rows::{self, RowStore};
-use sapwood_tree::{Declared, Op, OpKind, Settings};
+use sapwood_tree::{Declared, Op, OpKind, Path, Pattern, RowsError, Settings};
+use sapwood_value::Text;
 
 use crate::codec;
 use crate::commit;
@@ -233,7 +235,7 @@ fn tree_settings(
         string_bytes: settings.limits.string_bytes_max,
     };
     let patterns = database.declared.iter().map(|pattern| {
-        sapwood_tree::Pattern::parse(pattern, &limits).map_err(|source| OpenError::Resource {
+        Pattern::parse(pattern, &limits).map_err(|source| OpenError::Resource {
             database: database.name.clone(),
             pattern: pattern.clone(),
             source,
@@ -374,7 +376,7 @@ fn declare(
         .declared
         .patterns()
         .iter()
-        .map(sapwood_tree::Pattern::as_str)
+        .map(Pattern::as_str)
         .collect();
     let now = now.join("\n");
     if known == now.as_bytes() {
@@ -391,8 +393,7 @@ fn declare(
         .iter()
         .filter(|pattern| !known.contains(&pattern.as_str()))
     {
-        let paths =
-            sapwood_tree::undeclared(&view, pattern).map_err(|error| failed(error.to_string()))?;
+        let paths = covered(&view, pattern).map_err(|error| failed(error.to_string()))?;
         ops.extend(paths.into_iter().map(|path| Op {
             path,
             kind: OpKind::Mark,
@@ -422,6 +423,47 @@ fn declare(
 
 fn log_next(store: &RowStore) -> u64 {
     store.view().seq() + 1
+}
+
+/// The paths with a value that a resource's pattern matches.
+fn covered(view: &View, pattern: &Pattern) -> Result<Vec<Path>, RowsError> {
+    let mut paths = vec![Path::root()];
+    for level in 0..pattern.len() {
+        let mut deeper = Vec::new();
+        for path in paths {
+            match pattern.segment(level).flatten() {
+                Some(literal) => deeper.push(path.child_unchecked(literal)),
+                None => each_child(view, &path, |child| {
+                    deeper.push(path.child_unchecked(child))
+                })?,
+            }
+        }
+        paths = deeper;
+    }
+    let mut covered = Vec::new();
+    for path in paths {
+        if sapwood_tree::exists(view, &path)? {
+            covered.push(path);
+        }
+    }
+    Ok(covered)
+}
+
+/// Calls `each` with the name of every child of a path that can be addressed.
+fn each_child(view: &View, path: &Path, mut each: impl FnMut(&str)) -> Result<(), RowsError> {
+    const CHILDREN: usize = 1024;
+    let mut after: Option<Text> = None;
+    loop {
+        let names = sapwood_tree::children(view, path, after.as_deref(), CHILDREN)?;
+        names
+            .iter()
+            .filter(|name| sapwood_tree::is_segment(name))
+            .for_each(|name| each(name));
+        if names.len() < CHILDREN {
+            return Ok(());
+        }
+        after = names.last().cloned();
+    }
 }
 
 fn is_name(name: &str) -> bool {
