@@ -53,7 +53,8 @@ pub struct RowSettings {
     /// Recent rows in memory, in bytes: beyond this a commit waits for the disk. One batch of the committer may go over
     /// it.
     pub backlog_bytes_max: usize,
-    /// Room on the disk that the rows leave free: for the commit log, and for the engine's own housekeeping, in bytes.
+    /// Room on the disk that is left free, in bytes: for the commit log, and for the engine's journal and memtables. For
+    /// its tables the engine leaves as much again as they take, up to 256 MiB.
     pub reserve_bytes: u64,
     /// Dead rows deleted behind a cut in one batch.
     pub sweep_rows: usize,
@@ -68,7 +69,7 @@ impl Default for RowSettings {
             freeze_bytes: 4 << 20,
             freeze_after: Duration::from_millis(200),
             backlog_bytes_max: 64 << 20,
-            reserve_bytes: 16 << 20,
+            reserve_bytes: 32 << 20,
             sweep_rows: 1_000,
         }
     }
@@ -120,6 +121,7 @@ impl RowStore {
             shared: Arc::clone(&shared),
             engine,
             sweep: None,
+            retry_at: None,
         };
         let thread = spawn(move || Some(keeper.run()));
         let keeper = thread.map_err(|source| OpenError::Io {
@@ -192,8 +194,8 @@ impl RowStore {
     /// Whether more writes may be taken.
     ///
     /// # Errors
-    /// [`PersistError::Full`] if the disk is full and half of what may wait in memory waits;
-    /// [`PersistError::Failed`] if the engine has failed for good.
+    /// [`PersistError::Full`] while the disk has no more than the reserve left; [`PersistError::Failed`] if the engine has
+    /// failed for good.
     pub fn check(&self) -> Result<(), PersistError> {
         self.shared.check()
     }

@@ -39,6 +39,8 @@ const BLOCK_BYTES: u32 = 16 * 1024;
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// One compacts while the other moves memtables to disk.
 const WORKERS: usize = 2;
+/// About the most that one compaction writes before it removes what it has read.
+const COMPACTION_BYTES: u64 = 256 * 1024 * 1024;
 const FILES_MAX: usize = 256;
 const TABLES_POLL: Duration = Duration::from_millis(1);
 
@@ -212,12 +214,12 @@ impl Engine {
         }
     }
 
-    /// Whether the disk has room for this many bytes more.
+    /// Whether the disk has room for this many bytes, beside what the engine needs while it makes new tables of old ones.
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        let needed = bytes.saturating_add(self.rows.disk_space().min(COMPACTION_BYTES));
         // Where the question fails, the write will tell.
-        rustix::fs::statvfs(&self.dir).map_or(true, |disk| {
-            disk.f_bavail.saturating_mul(disk.f_frsize) >= bytes
-        })
+        let free = |disk: rustix::fs::StatVfs| disk.f_bavail.saturating_mul(disk.f_frsize);
+        rustix::fs::statvfs(&self.dir).map_or(true, |disk| free(disk) >= needed)
     }
 
     /// Moves all that was written to tables and waits until they are flushed.

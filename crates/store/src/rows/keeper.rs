@@ -1,7 +1,7 @@
 //! The thread that writes rows to the engine and sweeps behind cuts.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::cuts::Cuts;
 use super::engine::{self, Batch, Engine, EngineError, EngineView};
@@ -19,6 +19,8 @@ pub(crate) struct Keeper {
     pub(crate) shared: Arc<Shared>,
     pub(crate) engine: Engine,
     pub(crate) sweep: Option<Sweep>,
+    /// When to look again whether the disk has room.
+    pub(crate) retry_at: Option<Instant>,
 }
 
 enum Task {
@@ -32,6 +34,7 @@ enum Task {
 impl Keeper {
     /// Runs until stopped; gives the engine back.
     pub(crate) fn run(mut self) -> Engine {
+        let _guard = PanicGuard(Arc::clone(&self.shared));
         loop {
             let done = match self.next_task() {
                 Task::Flush(frozen) => self.flush(&frozen),
@@ -44,14 +47,13 @@ impl Keeper {
                     error,
                     "the rows cannot be written any more; a new start replays the commit log"
                 );
-                self.shared.line.lock().failure = Some(error.to_string());
-                self.shared.done.notify_all();
+                self.shared.fail(error.to_string());
             }
         }
     }
 
-    fn next_task(&self) -> Task {
-        let shared = &*self.shared;
+    fn next_task(&mut self) -> Task {
+        let shared = Arc::clone(&self.shared);
         let mut line = shared.line.lock();
         loop {
             if line.stop {
@@ -61,9 +63,18 @@ impl Keeper {
                 shared.wake.wait(&mut line);
                 continue;
             }
-            if line.full && !self.has_room(0) {
-                let _timed_out = shared.wake.wait_for(&mut line, FULL_RETRY);
-                continue;
+            if let Some(retry_at) = self.retry_at {
+                if Instant::now() < retry_at {
+                    let _timed_out = shared.wake.wait_until(&mut line, retry_at);
+                    continue;
+                }
+                self.retry_at = Some(retry_at + FULL_RETRY).filter(|_| !self.has_room(0));
+                if self.retry_at.is_some() {
+                    continue;
+                }
+                tracing::info!("the disk of the rows has room again");
+                line.full = false;
+                shared.done.notify_all();
             }
             if let Some(task) = self.due(&mut line) {
                 return task;
@@ -101,8 +112,8 @@ impl Keeper {
     /// Writes a frozen layer, then shows it as a part of the engine.
     fn flush(&mut self, frozen: &Frozen) -> Result<(), EngineError> {
         let layer = &frozen.layer;
-        if !self.has_room(2 * layer.bytes as u64) {
-            self.set_full(true);
+        if !self.has_room(layer.bytes as u64) {
+            self.wait_for_disk();
             return Ok(());
         }
         let base = Arc::clone(&self.shared.view().0.base);
@@ -129,7 +140,6 @@ impl Keeper {
         if !cuts.is_empty() {
             keep(&mut kept, layer, &cuts);
         }
-        self.set_full(false);
         // Only this thread takes a frozen layer away, and none is frozen while there is one.
         self.shared.rebase(|_| Base {
             frozen: None,
@@ -156,17 +166,32 @@ impl Keeper {
         Ok(())
     }
 
+    /// Whether the disk has room for these bytes, and for what the engine does with its tables by itself: once it has
+    /// met a full disk it is of no use any more.
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
-        self.engine
-            .has_room(self.shared.settings.reserve_bytes.saturating_add(bytes))
+        let reserve = self.shared.settings.reserve_bytes;
+        self.engine.has_room(reserve.saturating_add(bytes))
     }
 
-    pub(crate) fn set_full(&self, full: bool) {
+    /// Notes that the disk is full; the task is tried again later.
+    pub(crate) fn wait_for_disk(&mut self) {
+        self.retry_at = Some(Instant::now() + FULL_RETRY);
         let mut line = self.shared.line.lock();
-        if line.full != full {
-            tracing::warn!(full, "the disk of the rows");
-            line.full = full;
+        if !line.full {
+            tracing::warn!("the disk of the rows is full");
+            line.full = true;
             self.shared.done.notify_all();
+        }
+    }
+}
+
+/// Lets nobody wait for a keeper that has panicked.
+struct PanicGuard(Arc<Shared>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("the engine's writer has panicked".to_owned());
         }
     }
 }

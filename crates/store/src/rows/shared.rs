@@ -211,13 +211,16 @@ impl Shared {
         if let Some(failure) = &line.failure {
             return Err(PersistError::Failed(failure.clone()));
         }
-        let state = self.view.load();
-        if line.full
-            && state.recent.bytes + state.base.bytes() >= self.settings.backlog_bytes_max / 2
-        {
+        if line.full {
             return Err(PersistError::Full);
         }
         Ok(())
+    }
+
+    /// Notes that the engine is of no use any more.
+    pub(crate) fn fail(&self, what: String) {
+        self.line.lock().failure = Some(what);
+        self.done.notify_all();
     }
 
     /// The keeper of a store without an engine: sweeps when the committer does not.

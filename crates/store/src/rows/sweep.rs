@@ -46,8 +46,8 @@ impl Keeper {
             return Ok(());
         };
         if !self.has_room(0) {
-            self.set_full(true);
             self.sweep = Some(sweep);
+            self.wait_for_disk();
             return Ok(());
         }
         let mut batch = Batch::default();

@@ -90,3 +90,32 @@ fn flushed_follows_persist() {
     let store = RowStore::open(dir.path(), RowSettings::default()).unwrap();
     assert_eq!((store.applied(), store.flushed()), (10, 10));
 }
+
+/// On a volume of some 100 MiB whose folder `SAPWOOD_SMALL_DISK` names (T-D5); without one there is nothing to fill.
+#[test]
+fn a_disk_that_gets_room_again_takes_writes_again() {
+    let Some(disk) = std::env::var_os("SAPWOOD_SMALL_DISK") else {
+        return;
+    };
+    let dir = tempfile::tempdir_in(&disk).unwrap();
+    let filler = dir.path().join("filler");
+    let store = RowStore::open(&dir.path().join("rows"), RowSettings::default()).unwrap();
+    let mut seq = 0;
+    while store.check().is_ok() {
+        seq += 1;
+        commit(&store, seq, &put(seq, &format!("/{seq}"), 1));
+        if seq == 100_000 {
+            std::fs::write(&filler, vec![1; 40 << 20]).unwrap();
+        }
+    }
+    assert!(seq >= 100_000, "there was room for more than {seq} commits");
+    assert!(matches!(store.persist(), Err(PersistError::Full)));
+    assert!(store.view().row(&path("/1")).unwrap().is_some());
+    std::fs::remove_file(&filler).unwrap();
+    while store.check().is_err() {
+        std::thread::yield_now();
+    }
+    commit(&store, seq + 1, &put(seq + 1, "/more", 1));
+    store.persist().unwrap();
+    assert_eq!(store.flushed(), seq + 1);
+}
