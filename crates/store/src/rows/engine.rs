@@ -41,6 +41,8 @@ const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const WORKERS: usize = 2;
 /// About the most that one compaction writes before it removes what it has read.
 const COMPACTION_BYTES: u64 = 256 * 1024 * 1024;
+/// With so many batches since the last table, another table is made, small as it may be.
+const LINKS_MAX: usize = 1_000;
 const FILES_MAX: usize = 256;
 const TABLES_POLL: Duration = Duration::from_millis(1);
 
@@ -191,6 +193,9 @@ impl Engine {
         }
         out.commit()?;
         self.batch = number;
+        if self.links.len() >= LINKS_MAX && self.rows.sealed_memtable_count() == 0 {
+            self.rows.rotate_memtable()?;
+        }
         let view = self.view(applied);
         // The snapshot's number is the first that it does not see.
         let engine_seq = view.snapshot.seqno().saturating_sub(1);
@@ -198,10 +203,10 @@ impl Engine {
             batch: number,
             engine_seq,
         });
-        self.progress
-            .lock()
-            .waiting
-            .push_back((engine_seq, applied));
+        let mut progress = self.progress.lock();
+        progress.advance();
+        progress.waiting.push_back((engine_seq, applied));
+        drop(progress);
         Ok(view)
     }
 
@@ -259,15 +264,20 @@ impl Engine {
 impl Flushed {
     /// Every commit up to this one is on disk without the journal's help.
     pub(crate) fn applied(&self) -> u64 {
-        let mut progress = self.0.lock();
-        let in_tables = progress.rows.tree.get_highest_persisted_seqno();
-        while let Some((engine_seq, applied)) = progress.waiting.front().copied()
+        self.0.lock().advance()
+    }
+}
+
+impl Progress {
+    fn advance(&mut self) -> u64 {
+        let in_tables = self.rows.tree.get_highest_persisted_seqno();
+        while let Some((engine_seq, applied)) = self.waiting.front().copied()
             && in_tables.is_some_and(|seq| engine_seq <= seq)
         {
-            progress.waiting.pop_front();
-            progress.flushed = applied;
+            self.waiting.pop_front();
+            self.flushed = applied;
         }
-        progress.flushed
+        self.flushed
     }
 }
 

@@ -119,3 +119,18 @@ fn a_disk_that_gets_room_again_takes_writes_again() {
     store.persist().unwrap();
     assert_eq!(store.flushed(), seq + 1);
 }
+
+#[test]
+fn many_small_batches_get_to_tables_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = RowStore::open(dir.path(), eager()).unwrap();
+    let mut seq = 0;
+    while store.flushed() == 0 {
+        seq += 1;
+        assert!(seq < 5_000, "nothing of it is flushed");
+        commit(&store, seq, &put(seq, "/one", 1));
+        while store.stats().engine_applied < seq {
+            std::thread::yield_now();
+        }
+    }
+}
