@@ -4,12 +4,11 @@ use std::ops::ControlFlow;
 
 use sapwood_value::{Text, Value, key_cmp};
 
-use crate::walk::{Cursor, Mode, Walk, collect, inline, merged_map, nearest};
+use crate::walk::{Cursor, Mode, Walk, collect, inline, nearest};
 use crate::{Path, Rows, RowsError, Skip};
 
 /// Why a value was not read.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum ReadError {
     /// It takes more bytes than asked for.
     #[error("the value is larger than {limit} bytes")]
@@ -117,7 +116,7 @@ fn has_rows_below(rows: &dyn Rows, path: &Path) -> Result<bool, RowsError> {
 
 /// Up to `max` names of direct children of the tree value at a path, in key order, from behind the key `after`.
 ///
-/// Keys that are no segments are among them. Fewer than `max` means that there are no more.
+/// Keys that are no segments are among them; a scalar's `.value` is not. Fewer than `max` means that there are no more.
 ///
 /// # Errors
 /// If the rows can't be read.
@@ -162,7 +161,7 @@ fn each_child(
     mut tell: impl FnMut(Text) -> ControlFlow<()>,
 ) -> Result<(), RowsError> {
     let mut below = ChildRows::new(path, after);
-    let own = own_entries(rows, path, below.peek(rows)?.is_some())?;
+    let own = own_keys(rows, path)?;
     let behind = |key: &Text| after.is_none_or(|after| key_cmp(key, after).is_gt());
     let mut own = own.into_iter().filter(behind).peekable();
     loop {
@@ -183,20 +182,21 @@ fn each_child(
     }
 }
 
-/// The keys that the row at or above the path has there, as the tree value shows them.
-fn own_entries(rows: &dyn Rows, path: &Path, merged: bool) -> Result<Vec<Text>, RowsError> {
-    let own = match nearest(rows, path)? {
-        Some((at, row)) if at == *path => Some(row.fragment.clone()),
-        Some((at, row)) => inline(&at, &row, path).cloned(),
+/// The keys that the row at or above the path has there.
+fn own_keys(rows: &dyn Rows, path: &Path) -> Result<Vec<Text>, RowsError> {
+    let near = nearest(rows, path)?;
+    let own = match &near {
+        Some((at, row)) if at == path => Some(&row.fragment),
+        Some((at, row)) => inline(at, row, path),
         None => None,
     };
-    let map = match own {
-        Some(Value::Map(map)) => map,
-        Some(items @ Value::Array(_)) => merged_map(Some(items)),
-        scalar if merged => merged_map(scalar),
-        _ => return Ok(Vec::new()),
-    };
-    Ok(map.into_entries().into_iter().map(|(key, _)| key).collect())
+    Ok(match own {
+        Some(Value::Map(map)) => map.keys().cloned().collect(),
+        Some(Value::Array(items)) => (0..items.len())
+            .map(|index| Text::from(index.to_string()))
+            .collect(),
+        _ => Vec::new(),
+    })
 }
 
 /// The names of the direct children that rows lie at or below.

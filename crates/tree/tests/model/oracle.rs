@@ -120,6 +120,9 @@ impl Model {
     }
 
     fn mark(&mut self, path: &[String], inside: bool) {
+        if !path.iter().all(|key| sapwood_tree::is_segment(key)) {
+            return;
+        }
         let owner = self.owner(path);
         if owner.as_deref() == Some(path) || owner.is_some() && !inside {
             return;

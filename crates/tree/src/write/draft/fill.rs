@@ -2,8 +2,12 @@
 
 use sapwood_value::{Map, Text, Value};
 
+use super::super::value::prune;
 use super::Draft;
 use crate::{Below, Path, Row, RowKind, Rows, RowsError, is_segment};
+
+/// For so many new rows it is looked whether rows lie below each; for more it is taken that they may.
+const CHILDREN_LOOKED_BELOW: usize = 16;
 
 impl Draft<'_> {
     /// Writes a row with its fragment, which is all of its document at and below the path: no rows of the same document
@@ -17,7 +21,7 @@ impl Draft<'_> {
             Value::Map(map) if large && map.keys().any(|key| is_segment(key)) => {
                 let (children, rest) = split(map);
                 row.fragment = Value::Map(rest);
-                // Rows may lie below any of the children, if any lie below.
+                // Rows may lie below any of the children, if any lie below this row.
                 let below = match row.below {
                     Below::Nothing => Below::Nothing,
                     Below::Children | Below::Anywhere => Below::Anywhere,
@@ -62,17 +66,25 @@ impl Draft<'_> {
         children: Vec<(Text, Value)>,
         below: Below,
     ) -> Result<(), RowsError> {
-        for (key, value) in children {
+        let few = children.len() <= CHILDREN_LOOKED_BELOW;
+        let emptied = self.emptied.contains(path);
+        for (key, mut value) in children {
             let child = path.child_unchecked(&key);
             match self.row(&child)? {
                 Some(record) => {
                     let mut record = Row::clone(&record);
-                    record.covered = Some(Box::new(value));
+                    record.covered = prune(&mut value).then(|| Box::new(value));
                     self.set(&child, record);
                 }
                 None => {
                     let mut row = Row::new(RowKind::Part, value, self.seq);
-                    row.below = below;
+                    if below != Below::Nothing {
+                        let nothing = few && self.scan(&child, None, 1)?.is_empty();
+                        row.below = if nothing { Below::Nothing } else { below };
+                    }
+                    if emptied {
+                        self.emptied.insert(child.clone());
+                    }
                     self.fill(&child, row)?;
                 }
             }
