@@ -9,6 +9,7 @@ mod process;
 mod report;
 mod resting;
 mod scenario;
+mod topic;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -30,6 +31,9 @@ struct Options {
     /// Windows of each server, in turn; the median counts
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// MiB of the topic measurement's large prefix
+    #[arg(long, default_value_t = 1024)]
+    prefix_mib: usize,
     /// Connections of the resting measurement
     #[arg(long, default_value_t = 10_000)]
     resting: usize,
@@ -45,6 +49,8 @@ enum What {
     Get,
     /// One PUT to 100 SSE and to 100 WebSocket watchers, beside nchan
     FanOut,
+    /// A leaf write that a `+/+` filter is told by a prefix of 64 KiB, and of a large one, at the core
+    Topic,
     /// Cold start: time and memory
     Start,
     /// Memory of a resting connection
@@ -77,6 +83,7 @@ fn main() -> Result<()> {
             What::SlowFlush => scenario::slow_flush(&plan)?,
             What::Get => scenario::get(&plan)?,
             What::FanOut => scenario::fan_out(&plan)?,
+            What::Topic => topic::prefixes(&plan, options.prefix_mib << 20)?,
             What::Start => resting::start(&plan)?,
             What::Resting => resting::connections(&plan, options.resting.min(20_000))?,
         }
