@@ -1,10 +1,6 @@
 //! The list of doors: adding a protocol is a folder of its own, and a line here.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use sapwood_core::Core;
@@ -21,9 +17,10 @@ pub(crate) fn all(
     loaded: &Loaded,
     listen: SocketAddr,
     core: &Core,
+    folder: Option<Arc<Folder>>,
     metrics: PrometheusHandle,
 ) -> Result<Vec<Arc<dyn Door>>, Failure> {
-    Ok(vec![Arc::new(http(loaded, listen, core, metrics)?)])
+    Ok(vec![Arc::new(http(loaded, listen, core, folder, metrics)?)])
 }
 
 /// How many connections they may have together.
@@ -31,30 +28,24 @@ pub(crate) fn limits(config: &Config) -> sapwood_net::Limits {
     config.http.listener_limits()
 }
 
-fn http(loaded: &Loaded, listen: SocketAddr, core: &Core, metrics: PrometheusHandle) -> Result<HttpDoor, Failure> {
+fn http(
+    loaded: &Loaded,
+    listen: SocketAddr,
+    core: &Core,
+    folder: Option<Arc<Folder>>,
+    metrics: PrometheusHandle,
+) -> Result<HttpDoor, Failure> {
     let options = Options {
         address: listen,
         // What is open trusts whoever reaches it on loopback, and so must not be reached from pages elsewhere.
-        policy: if listen.ip().is_loopback() { Policy::Loopback } else { Policy::Any },
-        folder: public(loaded)?,
+        policy: if listen.ip().is_loopback() {
+            Policy::Loopback
+        } else {
+            Policy::Any
+        },
+        folder,
         metrics: Box::new(move || metrics.render()),
     };
-    HttpDoor::new(core.clone(), loaded.config.http.clone(), options).map_err(|error| Failure::Data(Box::new(error)))
-}
-
-/// The folder of files: the one that was named, which must be there; else `public` beside the configuration file or in
-/// the working folder, if it is.
-fn public(loaded: &Loaded) -> Result<Option<Arc<Folder>>, Failure> {
-    let named = &loaded.config.http.public;
-    let folder = if named.is_empty() {
-        let beside = loaded.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-        beside.join("public")
-    } else {
-        PathBuf::from(named)
-    };
-    if named.is_empty() && !folder.is_dir() {
-        return Ok(None);
-    }
-    let refused = |error: std::io::Error| loaded.refuse(&["http", "public"], format!("{}: {error}", folder.display()));
-    Ok(Some(Folder::open(&folder).map_err(refused)?))
+    HttpDoor::new(core.clone(), loaded.config.http.clone(), options)
+        .map_err(|error| Failure::Data(Box::new(error)))
 }

@@ -8,6 +8,7 @@ mod doors;
 mod failure;
 mod logs;
 mod monitor;
+mod public;
 pub mod run;
 
 pub use failure::Failure;

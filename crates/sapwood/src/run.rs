@@ -4,13 +4,16 @@ use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use sapwood_core::{Core, CoreSettings, DatabaseSettings, Gate, SystemClock};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
+};
 use tracing::{info, warn};
 
 use crate::{
     Failure, address, banner,
     config::{Durability, Loaded},
-    doors, logs, monitor,
+    doors, logs, monitor, public,
 };
 
 /// How long clients may take to go when the server ends. With what is left to flush, it ends within ten seconds.
@@ -108,7 +111,8 @@ async fn serve(
     metrics: PrometheusHandle,
 ) -> Result<(), Failure> {
     let end = End::listen()?;
-    let doors = doors::all(loaded, listen, core, metrics.clone())?;
+    let folder = public::open(loaded)?;
+    let doors = doors::all(loaded, listen, core, folder.clone(), metrics.clone())?;
     let bound = sapwood_net::bind(&doors, &doors::limits(&loaded.config)).map_err(|error| {
         Failure::Listen {
             address: error.address,
@@ -120,9 +124,13 @@ async fn serve(
         .next()
         .map_or(listen, |(_, address)| address);
     greet(mode, address, loaded);
-    let upkeep = tokio::spawn(monitor::upkeep(metrics));
+    let mut background = JoinSet::new();
+    background.spawn(monitor::upkeep(metrics));
+    if let Some(folder) = folder {
+        background.spawn(public::follow(folder, core.clone()));
+    }
     let drained = bound.run(end.told(), DRAIN_PATIENCE).await;
-    upkeep.abort();
+    background.shutdown().await;
     if drained.left > 0 {
         warn!(
             connections = drained.left,

@@ -84,7 +84,15 @@ fn used_folder(folder: &Path) -> std::path::PathBuf {
     let data = folder.join("data");
     let mut server = ServerBuilder::dev(BINARY).data(&data).start().unwrap();
     for n in 0..50 {
-        assert_eq!(server.client().unwrap().put(&format!("/a/{n}"), "\"value\"").unwrap().status, 201);
+        assert_eq!(
+            server
+                .client()
+                .unwrap()
+                .put(&format!("/a/{n}"), "\"value\"")
+                .unwrap()
+                .status,
+            201
+        );
     }
     assert!(server.terminate().unwrap().success());
     data
@@ -99,7 +107,10 @@ fn a_folder_of_a_newer_format_is_refused() {
     assert_ne!(newer, format);
     std::fs::write(data.join("FORMAT"), newer).unwrap();
     let text = refused(&data);
-    assert!(text.contains("format 999") && text.contains("newer"), "{text}");
+    assert!(
+        text.contains("format 999") && text.contains("newer"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -107,14 +118,22 @@ fn a_damaged_log_stops_the_start_with_the_file_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let data = used_folder(folder.path());
     let log = data.join("databases/default/log");
-    let segment = std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path());
-    let segment = segment.filter(|path| path.extension().is_some_and(|ending| ending == "seg")).min().unwrap();
+    let segment = std::fs::read_dir(log)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let segment = segment
+        .filter(|path| path.extension().is_some_and(|ending| ending == "seg"))
+        .min()
+        .unwrap();
     let mut bytes = std::fs::read(&segment).unwrap();
     let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
     bytes[written / 2] ^= 0x10;
     std::fs::write(&segment, bytes).unwrap();
     let text = refused(&data);
-    assert!(text.contains(segment.file_name().unwrap().to_str().unwrap()), "{text}");
+    assert!(
+        text.contains(segment.file_name().unwrap().to_str().unwrap()),
+        "{text}"
+    );
 }
 
 #[test]
@@ -129,9 +148,15 @@ fn a_read_only_disk_is_told_as_such() {
     };
     disk.make_read_only().unwrap();
     let data = disk.path().join("data");
-    let (code, text) = fails(Path::new("/"), &["dev", "--data", data.to_str().unwrap(), "--http", ":0"]);
+    let (code, text) = fails(
+        Path::new("/"),
+        &["dev", "--data", data.to_str().unwrap(), "--http", ":0"],
+    );
     assert_eq!(code, 4, "{text}");
-    assert!(text.contains(data.to_str().unwrap()) && text.to_lowercase().contains("read-only"), "{text}");
+    assert!(
+        text.contains(data.to_str().unwrap()) && text.to_lowercase().contains("read-only"),
+        "{text}"
+    );
 }
 
 #[test]
