@@ -1,4 +1,5 @@
 //! The power goes, operations fail, the disk is full: every answered commit is there, and the log goes on (T-D3 to T-D5).
+#![expect(clippy::unwrap_used, reason = "a test that fails is to panic")]
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -240,6 +241,7 @@ fn a_failed_flush_is_final_though_the_next_would_succeed() {
         CommitSeq(4),
         "reads go on"
     );
+    assert!(log.flush().is_err());
     check_final(log);
 }
 
@@ -286,8 +288,10 @@ fn a_full_disk_refuses_whole_groups_and_service_resumes_with_the_room() {
             disk.mend(Some(disk.used() + room));
             while suite::append(&mut log, 5).is_ok() {}
             let next = log.next();
+            let before = contents(&disk);
             assert!(matches!(suite::append(&mut log, 5), Err(AppendError::Full)));
             assert_eq!(log.next(), next);
+            assert!(contents(&disk) == before, "a refused group leaves a trace");
             assert_eq!(
                 suite::check_from(&*log.reader(), CommitSeq::FIRST),
                 next,
@@ -300,6 +304,10 @@ fn a_full_disk_refuses_whole_groups_and_service_resumes_with_the_room() {
             check_opens_with(&disk.power_off(false, &mut |_| 0), durability, next.plus(5));
         }
     }
+}
+
+fn contents(disk: &FaultDisk) -> Vec<Vec<u8>> {
+    disk.files().iter().map(|path| disk.content(path)).collect()
 }
 
 fn check_opens_with(disk: &FaultDisk, durability: Durability, next: CommitSeq) {
@@ -404,6 +412,21 @@ fn the_id_changes_with_an_unclean_stop_unless_every_answer_was_flushed() {
         assert_eq!(log.id() == id, same, "{durability:?}, clean: {clean}");
         assert_eq!(log.next(), CommitSeq(4));
     }
+}
+
+#[test]
+fn the_id_changes_when_all_since_a_clean_stop_is_lost() {
+    let disk = FaultDisk::new();
+    let mut log = open(&disk, Durability::Sync).unwrap();
+    suite::append(&mut log, 3).unwrap();
+    let id = log.id();
+    Box::new(log).close().unwrap();
+    let mut log = open(&disk, INTERVAL).unwrap();
+    assert_eq!(log.id(), id);
+    suite::append(&mut log, 3).unwrap();
+    let log = open(&disk.power_off(false, &mut |_| 0), INTERVAL).unwrap();
+    assert_eq!(log.next(), CommitSeq(4), "answered at interval, and gone");
+    assert_ne!(log.id(), id);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! Whatever a crash or a disk does to the bytes of a log: what was answered is there, or the start is refused (T-D2).
+#![expect(clippy::unwrap_used, reason = "a test that fails is to panic")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -331,7 +332,7 @@ fn a_segment_that_is_missing_or_cut_short_is_missed() {
     }
     let (disk, paths, _, settings) = several_segments(false);
     let whole = disk.content(&paths[0]);
-    let end = usize::try_from(check_segment(&whole).unwrap().end).unwrap();
+    let end = end_of(&whole);
     for length in 0..end {
         disk.put(&paths[0], whole[..length].to_vec());
         let error = open(&disk.killed(), settings).unwrap_err();
@@ -368,26 +369,84 @@ fn a_refusal_says_what_is_wrong_where_and_what_to_do() {
     assert!(sentence.contains("another database"), "{sentence}");
 }
 
+/// A log with three commits, and one in flight that carries `payload` when the power goes: its header does not arrive.
+fn torn_with(disk: &FaultDisk, payload: Vec<u8>) -> FaultDisk {
+    let disk = disk.killed();
+    let mut log = open(&disk, settings()).unwrap();
+    let path = segments(&disk).remove(0);
+    let group = end_of(&disk.content(&path));
+    log.append(CommitSeq(4), &[Bytes::from(payload)]).unwrap();
+    let mut torn = disk.content(&path);
+    torn[group..group + 40].fill(0);
+    disk.put(&path, torn);
+    disk.killed()
+}
+
+fn end_of(segment: &[u8]) -> usize {
+    usize::try_from(check_segment(segment).unwrap().end).unwrap()
+}
+
 #[test]
-fn a_stored_copy_of_the_log_is_never_taken_for_the_log() {
-    // A client has put the log's own bytes into the database, and the power went while the next group was written.
+fn bytes_that_a_client_sent_are_never_taken_for_a_group_of_the_log() {
     let disk = FaultDisk::new();
     let mut log = open(&disk, settings()).unwrap();
     suite::append(&mut log, 3).unwrap();
     let path = segments(&disk).remove(0);
-    let copy = disk.content(&path);
-    let many = (0..8)
+    let content_at = end_of(&disk.content(&path)) + 40 + 16;
+
+    // A copy of this very log that has gone on elsewhere, and so has later marks: at another place, however aligned.
+    let fork = disk.killed();
+    let mut other = open(&fork, settings()).unwrap();
+    while other.next() < CommitSeq(30) {
+        suite::append(&mut other, 1).unwrap();
+    }
+    let copy = fork.content(&path);
+    let shifted = (0..8)
         .flat_map(|shift| [vec![0; shift], copy.clone()].concat())
-        .collect::<Vec<_>>();
-    log.append(CommitSeq(4), &[Bytes::from(many)]).unwrap();
-    let group = usize::try_from(check_segment(&copy).unwrap().end).unwrap();
-    let mut torn = disk.content(&path);
-    torn[group..group + 40].fill(0);
-    disk.put(&path, torn);
+        .collect();
     assert_eq!(
-        open(&disk.killed(), settings()).unwrap().next(),
+        open(&torn_with(&disk, shifted), settings()).unwrap().next(),
         CommitSeq(4)
     );
+
+    // Another log's groups, with later marks and at the very offsets that they were written for.
+    let other = Recorded::new(settings(), &[1; 30], false);
+    let in_place = other.bytes[content_at..].to_vec();
+    assert_eq!(
+        open(&torn_with(&disk, in_place), settings())
+            .unwrap()
+            .next(),
+        CommitSeq(4)
+    );
+}
+
+#[test]
+fn a_group_mixed_of_two_tries_is_no_group() {
+    // A first try was half-way on the disk when it failed; of the second, the first pages only arrive.
+    let disk = FaultDisk::new();
+    let mut log = open(&disk, settings()).unwrap();
+    suite::append(&mut log, 1).unwrap();
+    let path = segments(&disk).remove(0);
+    let start = end_of(&disk.content(&path));
+    let attempt = |byte: u8| {
+        let disk = disk.killed();
+        let mut log = open(&disk, settings()).unwrap();
+        log.append(CommitSeq(2), &vec![Bytes::from(vec![byte; 84]); 5])
+            .unwrap();
+        disk.content(&path)
+    };
+    let (first, second) = (attempt(1), attempt(2));
+    for entries in 1..5 {
+        let mut mixed = second.clone();
+        let from = start + 40 + entries * 100;
+        mixed[from..].copy_from_slice(&first[from..]);
+        disk.put(&path, mixed);
+        assert_eq!(
+            open(&disk.killed(), settings()).unwrap().next(),
+            CommitSeq(2),
+            "{entries} of the second try"
+        );
+    }
 }
 
 proptest::proptest! {

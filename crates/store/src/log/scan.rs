@@ -124,7 +124,7 @@ pub(crate) fn scan<S: ReadAt + ?Sized>(
             Err(bad) => break bad,
         }
     };
-    scan.rest = judge_rest(&mut window, header.salt, bad, marks.highest)?;
+    scan.rest = judge_rest(&mut window, header.salt, bad)?;
     scan.unmarked_from = marks.open.front().map_or(scan.end, |(offset, _)| *offset);
     Ok(scan)
 }
@@ -220,12 +220,12 @@ fn check_group<S: ReadAt + ?Sized>(
     }
 }
 
-/// Looks through what is behind the last good group: only a mark that covers the bad place tells damage from a torn tail.
+/// Looks through what is behind the last good group: only a mark that covers the bad place tells damage from a torn
+/// tail. (No mark of a good group before it can: a group's mark is below its own sequence.)
 fn judge_rest<S: ReadAt + ?Sized>(
     window: &mut Window<'_, S>,
     salt: u64,
     bad: Bad,
-    mark: CommitSeq,
 ) -> io::Result<Rest> {
     const STRIDE: usize = 64 * 1024;
     let damaged = Rest::Damaged {
@@ -233,9 +233,6 @@ fn judge_rest<S: ReadAt + ?Sized>(
         seq: bad.seq,
         why: bad.why,
     };
-    if mark >= bad.seq {
-        return Ok(damaged);
-    }
     let mut rest = Rest::Empty;
     let mut offset = bad.offset;
     while offset < window.limit() {

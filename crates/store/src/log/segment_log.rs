@@ -171,11 +171,13 @@ impl SegmentLog {
     /// # Errors
     /// [`AppendError::Failed`], and the log has failed.
     pub fn flush(&mut self) -> Result<(), AppendError> {
+        if let Some(failure) = self.shared.failure() {
+            return Err(AppendError::Failed(failure));
+        }
         let last = self.next.previous();
         if self.shared.flushed() < last {
-            self.shared
-                .flush(&*self.active.file, last)
-                .map_err(AppendError::Failed)?;
+            let file = &*self.active.file;
+            self.shared.flush(file, last).map_err(AppendError::Failed)?;
         }
         Ok(())
     }
