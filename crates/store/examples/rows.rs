@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sapwood_store::rows::{RowSettings, RowStore};
+use sapwood_store::rows::{PersistError, RowSettings, RowStore};
 use sapwood_tree::{Path, Row, RowChanges, RowKind, Rows, Skip};
 use sapwood_value::Value;
 
@@ -25,6 +25,37 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         status("Threads")
     ));
 
+    let mut seq = write(&store, rows)?;
+    read(&store, rows)?;
+    timed("shut down", 1, || store.shutdown())?;
+    let store = timed("open with all rows", 1, || RowStore::open(&dir, settings))?;
+    say(&format!("opened: {} KiB resident", resident_kib()));
+    timed("cut everything: the commit", 1, || {
+        seq += 1;
+        let mut working = store.begin();
+        working.apply(
+            seq,
+            &RowChanges {
+                rows: Vec::new(),
+                cuts: vec![Path::root()],
+            },
+            &[],
+        );
+        store.publish(working);
+        black_box(store.view().scan(&Path::root(), None, 10).is_ok());
+    });
+    timed("  until it is swept, per row", rows, || {
+        while store.stats().cuts > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    drop(store);
+    fs::remove_dir_all(&dir)?;
+    Ok(())
+}
+
+/// Gives the sequence of the last commit.
+fn write(store: &RowStore, rows: u64) -> Result<u64, PersistError> {
     let mut seq = 0;
     timed(
         "apply, a commit of one new row each, published one by one",
@@ -32,7 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         || {
             for n in 0..rows {
                 seq += 1;
-                commit(&store, seq, n);
+                commit(store, seq, n);
             }
         },
     );
@@ -41,7 +72,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     timed("apply, the same row again and again", rows, || {
         for _ in 0..rows {
             seq += 1;
-            commit(&store, seq, 7);
+            commit(store, seq, 7);
         }
     });
     timed(
@@ -58,8 +89,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         },
     );
+    Ok(seq)
+}
+
+fn read(store: &RowStore, rows: u64) -> Result<(), PersistError> {
     let view = store.view();
     let found = |n: u64| view.row(&path(n)).is_ok_and(|row| row.is_some());
+    timed("(making a path)", rows, || {
+        (0..rows)
+            .map(|n| path(n % 1000))
+            .filter(Path::is_root)
+            .count()
+    });
     let recent = timed("get, among recent rows", rows, || {
         (0..rows).filter(|n| found(n % 1000)).count()
     });
@@ -105,30 +146,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ));
     drop(view);
 
-    timed("shut down", 1, || store.shutdown())?;
-    let store = timed("open with all rows", 1, || RowStore::open(&dir, settings))?;
-    say(&format!("opened: {} KiB resident", resident_kib()));
-    timed("cut everything: the commit", 1, || {
-        seq += 1;
-        let mut working = store.begin();
-        working.apply(
-            seq,
-            &RowChanges {
-                rows: Vec::new(),
-                cuts: vec![Path::root()],
-            },
-            &[],
-        );
-        store.publish(working);
-        black_box(store.view().scan(&Path::root(), None, 10).is_ok());
-    });
-    timed("  until it is swept, per row", rows, || {
-        while store.stats().cuts > 0 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    });
-    drop(store);
-    fs::remove_dir_all(&dir)?;
     Ok(())
 }
 

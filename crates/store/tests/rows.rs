@@ -1,5 +1,7 @@
 //! The rows of a database against a plain map, whatever happens to the process and the disk.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -233,7 +233,7 @@ fn keep(kept: &mut Layer, layer: &Layer, cuts: &Cuts) {
         }
         match &slot.row {
             Some(row) if !cuts.hides(key, row.written) => {
-                kept.set(Arc::clone(key), Slot::clone(slot))
+                kept.set(Arc::clone(key), Slot::clone(slot));
             }
             _ => kept.unset(key),
         }

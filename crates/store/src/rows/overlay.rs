@@ -7,6 +7,7 @@ use bytes::Bytes;
 use imbl::OrdMap;
 use sapwood_tree::Row;
 
+use super::cache::Weigh;
 use super::cuts::Cuts;
 use super::stem::Key;
 
@@ -72,9 +73,7 @@ impl Layer {
 
 impl Slot {
     pub(crate) fn new(row: Option<Arc<Row>>) -> Self {
-        let weight = row
-            .as_ref()
-            .map_or(0, |row| super::cache::Weigh::weigh(row));
+        let weight = row.as_ref().map_or(0, Weigh::weigh);
         Self {
             row,
             weight: u32::try_from(weight).unwrap_or(u32::MAX),

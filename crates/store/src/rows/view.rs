@@ -125,7 +125,7 @@ impl View {
         {
             match found {
                 Found::Layer(key, Some(value)) => {
-                    out.push((Bytes::copy_from_slice(key), value.clone()))
+                    out.push((Bytes::copy_from_slice(key), value.clone()));
                 }
                 Found::Layer(_, None) => {}
                 Found::Engine(key, value) => {

@@ -166,7 +166,7 @@ fn rows_of_a_newer_format_are_refused() {
         .shutdown()
         .unwrap();
     raw(dir.path(), |rows| {
-        rows.insert([0x06, b'f'], 9_u32.to_be_bytes()).unwrap()
+        rows.insert([0x06, b'f'], 9_u32.to_be_bytes()).unwrap();
     });
     let error = RowStore::open(dir.path(), eager()).err().unwrap();
     assert!(

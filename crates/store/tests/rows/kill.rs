@@ -8,13 +8,16 @@ use super::*;
 /// Names the folder, in the process that is to be killed.
 const FOLDER: &str = "SAPWOOD_ROWS_KILL";
 
+/// How often to kill: for a release, a thousand times.
+const ROUNDS: &str = "SAPWOOD_KILL_ROUNDS";
+
 /// What commit `seq` does: any process can work it out.
 fn history(seq: u64) -> (RowChanges, Private) {
     let at = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let (group, place) = (at % 5, at / 5 % 200);
     let private = vec![(
         Bytes::copy_from_slice(&[7, (at % 11) as u8]),
-        (at % 3 > 0).then(|| Bytes::from(seq.to_string())),
+        (!at.is_multiple_of(3)).then(|| Bytes::from(seq.to_string())),
     )];
     let changes = match at % 50 {
         0 => cut(&format!("/{group}")),
@@ -55,7 +58,8 @@ fn write_until_killed() {
 fn a_killed_process_leaves_the_rows_of_some_commit() {
     let dir = tempfile::tempdir().unwrap();
     let mut model = Model::default();
-    for round in 0..8_u64 {
+    let rounds = std::env::var(ROUNDS).map_or(8, |rounds| rounds.parse().unwrap());
+    for round in 0..rounds {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "kill::write_until_killed", "--nocapture"])
             .env(FOLDER, dir.path())
@@ -65,7 +69,7 @@ fn a_killed_process_leaves_the_rows_of_some_commit() {
         let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(output.any(|line| line.unwrap().ends_with("open")));
         // The moment is what is varied here, not waited for.
-        std::thread::sleep(Duration::from_millis(20 + 37 * round));
+        std::thread::sleep(Duration::from_millis(20 + 37 * round % 400));
         child.kill().unwrap();
         child.wait().unwrap();
 

@@ -18,7 +18,7 @@ fn everywhere(seq: u64) -> RowChanges {
         .collect();
     RowChanges {
         rows,
-        cuts: if seq % 10 == 0 {
+        cuts: if seq.is_multiple_of(10) {
             vec![path("/all")]
         } else {
             Vec::new()
