@@ -6,6 +6,10 @@ use std::hash::Hash;
 
 use crate::{Limits, Path, PathError};
 
+mod walk;
+
+pub(crate) use walk::{Place, Walked};
+
 /// A filter of topics: a path in which `+` stands for any one segment, and `#` at the end for any number of them
 /// (MQTT 5.0, 4.7.1). Neither matches a first segment that begins with `$` (4.7.2) or with `.`, which is the system's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

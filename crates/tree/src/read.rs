@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use sapwood_value::{Text, Value, key_cmp};
 
-use crate::walk::{Cursor, Mode, Walk, collect, inline, nearest};
-use crate::{Path, Rows, RowsError, Skip};
+use crate::walk::{ChildRows, Cursor, Mode, Walk, collect, inline, nearest};
+use crate::{Path, Rows, RowsError};
 
 /// Why a value was not read.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +101,13 @@ pub fn own_exists(rows: &dyn Rows, path: &Path) -> Result<bool, RowsError> {
 /// # Errors
 /// If the rows can't be read.
 pub fn has_records_below(rows: &dyn Rows, path: &Path) -> Result<bool, RowsError> {
+    // Of what lies below a record, its row knows.
+    if rows
+        .row(path)?
+        .is_some_and(|row| row.is_record() && !row.records)
+    {
+        return Ok(false);
+    }
     let mut cursor = Cursor::new(path.clone());
     while let Some((_, row)) = cursor.next(rows)? {
         if row.is_record() {
@@ -197,52 +204,4 @@ fn own_keys(rows: &dyn Rows, path: &Path) -> Result<Vec<Text>, RowsError> {
             .collect(),
         _ => Vec::new(),
     })
-}
-
-/// The names of the direct children that rows lie at or below.
-struct ChildRows {
-    path: Path,
-    cursor: Cursor,
-    after: Option<Text>,
-    next: Option<Text>,
-}
-
-impl ChildRows {
-    fn new(path: &Path, after: Option<&str>) -> Self {
-        let mut cursor = Cursor::new(path.clone());
-        if let Some(after) = after.filter(|after| crate::is_segment(after)) {
-            cursor.start_behind(path.child_unchecked(after), Skip::Subtree);
-        }
-        Self {
-            path: path.clone(),
-            cursor,
-            after: after.map(Text::from),
-            next: None,
-        }
-    }
-
-    fn peek(&mut self, rows: &dyn Rows) -> Result<Option<&Text>, RowsError> {
-        while self.next.is_none()
-            && let Some((path, _)) = self.cursor.peek(rows)?
-            && let Some(key) = path
-                .segments_below(&self.path)
-                .and_then(|mut all| all.next())
-        {
-            let key = Text::from(key);
-            self.cursor.skip_subtree(&self.path.child_unchecked(&key));
-            // A key that is no segment can't be sought.
-            if self
-                .after
-                .as_ref()
-                .is_none_or(|after| key_cmp(&key, after).is_gt())
-            {
-                self.next = Some(key);
-            }
-        }
-        Ok(self.next.as_ref())
-    }
-
-    fn take(&mut self) -> Option<Text> {
-        self.next.take()
-    }
 }

@@ -1,13 +1,12 @@
 //! Walking what lies at and below a path, in bounded memory.
 
 use std::collections::VecDeque;
-use std::iter::Peekable;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
 use sapwood_value::{Map, Text, VALUE_KEY, Value, key_cmp};
 
-use crate::{Path, Row, Rows, RowsError, Skip};
+use crate::{Path, Row, Rows, RowsError, Skip, is_segment};
 
 /// Rows that a batch takes at first, and at most.
 const BATCH_FIRST: usize = 8;
@@ -75,6 +74,60 @@ impl Cursor {
     }
 }
 
+/// The names of the direct children that rows lie at or below.
+#[derive(Debug)]
+pub(crate) struct ChildRows {
+    path: Path,
+    cursor: Cursor,
+    after: Option<Text>,
+    next: Option<Text>,
+}
+
+impl ChildRows {
+    pub(crate) fn new(path: &Path, after: Option<&str>) -> Self {
+        let mut cursor = Cursor::new(path.clone());
+        if let Some(after) = after.filter(|after| is_segment(after)) {
+            cursor.start_behind(path.child_unchecked(after), Skip::Subtree);
+        }
+        Self {
+            path: path.clone(),
+            cursor,
+            after: after.map(Text::from),
+            next: None,
+        }
+    }
+
+    pub(crate) fn peek(&mut self, rows: &dyn Rows) -> Result<Option<&Text>, RowsError> {
+        while self.next.is_none()
+            && let Some((path, _)) = self.cursor.peek(rows)?
+            && let Some(key) = path
+                .segments_below(&self.path)
+                .and_then(|mut all| all.next())
+        {
+            let key = Text::from(key);
+            self.cursor.skip_subtree(&self.path.child_unchecked(&key));
+            // A key that is no segment can't be sought.
+            if self
+                .after
+                .as_ref()
+                .is_none_or(|after| key_cmp(&key, after).is_gt())
+            {
+                self.next = Some(key);
+            }
+        }
+        Ok(self.next.as_ref())
+    }
+
+    pub(crate) fn take(&mut self) -> Option<Text> {
+        self.next.take()
+    }
+
+    pub(crate) fn next(&mut self, rows: &dyn Rows) -> Result<Option<Text>, RowsError> {
+        self.peek(rows)?;
+        Ok(self.take())
+    }
+}
+
 /// What a walk is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -103,7 +156,7 @@ pub(crate) enum Token {
 #[derive(Debug)]
 struct Frame {
     path: Path,
-    entries: Peekable<IntoIter<(Text, Value)>>,
+    entries: IntoIter<(Text, Value)>,
 }
 
 /// A walk over the value at a path.
@@ -173,7 +226,7 @@ impl Walk {
         let Some(frame) = self.frames.last_mut() else {
             return Ok(None);
         };
-        let own_first = match (frame.entries.peek(), &row_key) {
+        let own_first = match (frame.entries.as_slice().first(), &row_key) {
             (Some((own, _)), Some(row)) => key_cmp(own, row),
             (Some(_), None) => std::cmp::Ordering::Less,
             (None, Some(_)) => std::cmp::Ordering::Greater,
@@ -240,9 +293,24 @@ impl Walk {
         let implied = map.is_implied();
         self.frames.push(Frame {
             path,
-            entries: map.into_entries().into_iter().peekable(),
+            entries: map.into_entries().into_iter(),
         });
         Ok(Token::BeginMap { implied })
+    }
+
+    /// How many keys the innermost map has, of which none has been taken yet.
+    pub(crate) fn count(&self, rows: &dyn Rows) -> Result<usize, RowsError> {
+        let Some(frame) = self.frames.last() else {
+            return Ok(0);
+        };
+        let own = frame.entries.as_slice();
+        let mut count = own.len();
+        let mut below = ChildRows::new(&frame.path, None);
+        while let Some(key) = below.next(rows)? {
+            let known = own.binary_search_by(|(own, _)| key_cmp(own, &key));
+            count += usize::from(known.is_err());
+        }
+        Ok(count)
     }
 
     /// The path of the next row that belongs to the walk.

@@ -10,10 +10,10 @@ mod random;
 use oracle::{Model, at};
 use random::Random;
 use sapwood_tree::{
-    Declared, Draft, Limits, MemoryRows, Op, Path, RowChanges, Settings, children, document,
-    exists, own, tree_value,
+    Declared, Draft, Limits, MemoryRows, Op, Path, RowChanges, Settings, TreeStream, children,
+    document, exists, own, tree_value,
 };
-use sapwood_value::{VALUE_KEY, Value};
+use sapwood_value::{Format, VALUE_KEY, Value};
 
 const SEQUENCES: u64 = 10_000;
 const COMMITS: u64 = 12;
@@ -85,6 +85,32 @@ impl Pair {
         }
         for _ in 0..2 {
             self.check_path(&random.path());
+        }
+        let format = [Format::Json, Format::Cbor, Format::MessagePack];
+        let format = format[usize::try_from(random.below(3)).unwrap()];
+        let chunk = usize::try_from(random.below(40)).unwrap();
+        self.check_stream(&root, format, chunk);
+        self.check_stream(&random.path(), format, chunk);
+    }
+
+    fn check_stream(&self, path: &Path, format: Format, chunk: usize) {
+        let value = tree_value(&self.rows, path, usize::MAX).unwrap();
+        let stream = TreeStream::begin(&self.rows, path, format).unwrap();
+        assert_eq!(stream.is_some(), value.is_some());
+        let (Some(mut stream), Some(value)) = (stream, value) else {
+            return;
+        };
+        let mut bytes = Vec::new();
+        while stream.next_chunk(&self.rows, &mut bytes, chunk).unwrap() {}
+        let mut whole = Vec::new();
+        format.encode_spelled(&value, &mut whole);
+        if format == Format::Cbor {
+            // Maps of open length are other bytes.
+            let limits = sapwood_value::Limits::default();
+            let decode = |bytes: &[u8]| format.decode(bytes, &limits).unwrap();
+            assert_eq!(decode(&bytes), decode(&whole), "{path}");
+        } else {
+            assert_eq!(bytes, whole, "{path} {format:?}");
         }
     }
 
