@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sapwood_core::{Condition, Tag, TagList, Version};
 use sapwood_tree::{Limits as PathLimits, Path};
-use sapwood_value::{Format, Limits, Map, Spelled, Text, Value, spelling};
+use sapwood_value::{Format, Limits, Map, ServerValue, Spelled, Text, Value, spelling};
 
 use crate::etag;
 use crate::plain;
@@ -229,15 +229,23 @@ pub fn read_ttl(value: &Value) -> Result<Duration, Problem> {
     }
 }
 
-/// The children of a PATCH: every key as it is addressed.
+/// The children of a PATCH: none for those to remove. `server_values` are the places that the server fills in, which
+/// hold null until then.
 ///
 /// # Errors
 /// A problem with status 400 if the value is no map.
-pub fn merge_entries(value: Value) -> Result<Vec<(Text, Option<Value>)>, Problem> {
-    match value {
-        Value::Map(map) => Ok(map.into_iter().map(|(key, value)| (key, Some(value).filter(|value| !value.is_null()))).collect()),
-        _ => Err(Problem::new(&problem::MALFORMED, "a PATCH is a map of the children to change")),
-    }
+pub fn merge_entries(value: Value, server_values: &[(Vec<Text>, ServerValue)]) -> Result<Vec<(Text, Option<Value>)>, Problem> {
+    let Value::Map(map) = value else {
+        return Err(Problem::new(&problem::MALFORMED, "a PATCH is a map of the children to change"));
+    };
+    let is_filled = |key: &Text| server_values.iter().any(|(place, _)| place.len() == 1 && place.first() == Some(key));
+    Ok(map
+        .into_iter()
+        .map(|(key, value)| {
+            let kept = !value.is_null() || is_filled(&key);
+            (key, kept.then_some(value))
+        })
+        .collect())
 }
 
 /// For the fuzzer: no bytes make the readers panic.

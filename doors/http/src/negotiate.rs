@@ -289,6 +289,18 @@ impl BodyType {
         }
     }
 
+    /// The data of a body that is a list of operations: their values are spelled, the list is not.
+    ///
+    /// # Errors
+    /// A problem with status 400, 413 or 415.
+    pub fn read_unspelled(&self, body: &Bytes, limits: &Limits) -> Result<Value, Problem> {
+        match self {
+            Self::Data(format) => Ok(format.decode(body, limits)?),
+            Self::Guess => Format::Json.decode(body, limits).map_err(|error| self.not_json(body, error.into())),
+            Self::Text | Self::Other(_) => self.read_data(body, limits).map(|spelled| spelled.value),
+        }
+    }
+
     fn not_json(&self, body: &Bytes, error: ReadError) -> Problem {
         if body.is_empty() {
             return Problem::new(&problem::MALFORMED, "the body is empty");

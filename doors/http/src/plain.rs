@@ -6,7 +6,7 @@ use sapwood_tree::{Limits, Path};
 use crate::problem::{self, Problem};
 
 /// Writes a path: `/`, `/sensors/341`, an empty segment as `~`.
-pub fn write(path: &Path, out: &mut String) {
+pub(crate) fn write(path: &Path, out: &mut String) {
     if path.is_root() {
         out.push('/');
         return;

@@ -4,7 +4,7 @@ const ALPHABET: &[u8; 64] = b"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijkl
 
 /// Makes push ids, each greater than the one before.
 #[derive(Debug, Default)]
-pub struct PushIds {
+pub(crate) struct PushIds {
     time_ms: u64,
     random: u128,
 }
@@ -14,7 +14,7 @@ const RANDOM_BITS: u32 = 72;
 
 impl PushIds {
     /// The next id, at `now_ms` milliseconds since 1970; `random` is asked when a new millisecond begins.
-    pub fn next(&mut self, now_ms: u64, random: impl FnOnce() -> u128) -> String {
+    pub(crate) fn next(&mut self, now_ms: u64, random: impl FnOnce() -> u128) -> String {
         if now_ms > self.time_ms {
             self.time_ms = now_ms;
             self.random = random() % (1 << RANDOM_BITS);

@@ -1,0 +1,375 @@
+//! WebSockets on any path: the events of its watch go out, commands come in and are answered.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, Sink as _, SinkExt as _, Stream as _, StreamExt as _};
+use metrics::gauge;
+use sapwood_core::{Answer, AtEnd, Condition, Connect, Delivery, Session, Write, WriteError};
+use sapwood_net::http::{Caller, Reply};
+use sapwood_net::websocket::{Opening, OpeningError};
+use sapwood_net::{Closed, Connection, Signal, Socket, Transport};
+use sapwood_tree::{OpKind, Path};
+use sapwood_value::{Format, Value};
+use tokio::time::{Interval, MissedTickBehavior};
+use tokio_websockets::{CloseCode, Error, Message, Payload, WebSocketStream};
+
+use crate::command::{self, Command, Name, Operation};
+use crate::door::{Site, anonymous};
+use crate::event::{self, Object};
+use crate::problem::{self, Problem};
+use crate::request::{Asked, value_limits};
+use crate::{watch, write};
+
+/// How long a closing handshake may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Opens a WebSocket: one that a door has mounted if the client offers it, else the plain one of the path.
+pub(crate) fn open(site: &Arc<Site>, asked: Asked, caller: &Arc<Caller>) -> Result<Reply, Problem> {
+    let opening = opening(&asked)?;
+    if let Some((subprotocol, door)) = caller.mounts.subprotocol(opening.offered.iter().map(String::as_str)) {
+        let (info, mounts) = (Arc::clone(&caller.info), Arc::clone(&caller.mounts));
+        let bytes_max = site.config.body_bytes_max;
+        return Ok(takeover(move |socket| {
+            async move {
+                match opening.accept(socket, Some(subprotocol), "", bytes_max).await {
+                    Ok(stream) => {
+                        let transport = Transport::WebSocket { stream: Box::new(stream), subprotocol };
+                        door.serve(Connection { info, transport, mounts }).await
+                    }
+                    Err(_) => Closed::Lost,
+                }
+            }
+            .boxed()
+        }));
+    }
+    let (spec, start) = (watch::spec(&asked)?, watch::start(&asked)?);
+    let format = asked.stream_format();
+    let mut session = asked.database.connect(Connect { protocol: "websocket", peer: Some(caller.info.peer), claims: anonymous() });
+    session.watch(spec, start).map_err(|error| watch::refused(&error))?;
+    let site = Arc::clone(site);
+    Ok(takeover(move |socket| {
+        async move {
+            let bytes_max = site.config.body_bytes_max;
+            let Ok(stream) = opening.accept(socket, None, "", bytes_max).await else { return Closed::Lost };
+            let open = gauge!("sapwood_http_websockets");
+            open.increment(1);
+            let closed = Client::new(stream, session, asked, format, site).serve().await;
+            open.decrement(1);
+            closed
+        }
+        .boxed()
+    }))
+}
+
+/// Opens `/.echo`, which sends back what it gets.
+pub(crate) fn open_echo(site: &Site, asked: &Asked, _caller: &Arc<Caller>) -> Result<Reply, Problem> {
+    let opening = opening(asked)?;
+    let bytes_max = site.config.body_bytes_max;
+    Ok(takeover(move |socket| {
+        async move {
+            let Ok(mut stream) = opening.accept(socket, None, "", bytes_max).await else { return Closed::Lost };
+            while let Some(message) = stream.next().await {
+                match message {
+                    Ok(message) if message.is_text() || message.is_binary() => {
+                        if stream.send(message).await.is_err() {
+                            return Closed::Lost;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => refuse(&mut stream, &error).await,
+                }
+            }
+            drop(stream.close().await);
+            Closed::Orderly
+        }
+        .boxed()
+    }))
+}
+
+fn takeover(serve: impl FnOnce(Socket) -> BoxFuture<'static, Closed> + Send + 'static) -> Reply {
+    Reply::Takeover(Box::new(serve))
+}
+
+fn opening(asked: &Asked) -> Result<Opening, Problem> {
+    Opening::parse(&asked.method, asked.version, &asked.headers).map_err(|error| match error {
+        OpeningError::Version => Problem::new(&problem::UPGRADE_REQUIRED, error.to_string()),
+        OpeningError::NotAnUpgrade | OpeningError::Key => Problem::new(&problem::BAD_HEADER, error.to_string()),
+    })
+}
+
+/// Says why a message can't be read; what the library has said itself is not repeated.
+async fn refuse(stream: &mut WebSocketStream<Socket>, error: &Error) {
+    if matches!(error, Error::PayloadTooLong { .. }) {
+        // Of a message in pieces the library does not say it.
+        drop(stream.send(Message::close(Some(CloseCode::MESSAGE_TOO_BIG), "message too large")).await);
+    }
+}
+
+/// One client of a plain WebSocket.
+struct Client {
+    stream: WebSocketStream<Socket>,
+    session: Session,
+    place: Box<Place>,
+    format: Format,
+    site: Arc<Site>,
+    deliveries: Vec<Delivery>,
+    /// Requests that are not answered yet, by their tag.
+    asked: HashMap<u64, Pending>,
+    next_tag: u64,
+    ticks: Interval,
+    /// Ticks since the client was last heard of.
+    silent: u32,
+    flushed: bool,
+}
+
+/// What the URL says.
+struct Place {
+    asked: Asked,
+}
+
+/// A request that is not answered yet.
+struct Pending {
+    id: Value,
+    /// The new child of a POST.
+    made: Option<String>,
+    /// The condition that stands for «something was there» in a DELETE.
+    exists: Option<usize>,
+}
+
+/// Why a client's loop ends.
+enum Turn {
+    Message(Result<Message, Error>),
+    Deliveries,
+    Tick,
+    Signal(Signal),
+    Ended,
+}
+
+impl Client {
+    fn new(stream: WebSocketStream<Socket>, session: Session, asked: Asked, format: Format, site: Arc<Site>) -> Self {
+        let mut ticks = tokio::time::interval(Duration::from_secs(site.config.ping_interval_s.max(1)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.reset();
+        Self {
+            stream,
+            session,
+            place: Box::new(Place { asked: Asked { headers: http::HeaderMap::new(), ..asked } }),
+            format,
+            site,
+            deliveries: Vec::new(),
+            asked: HashMap::new(),
+            next_tag: 0,
+            ticks,
+            silent: 0,
+            flushed: true,
+        }
+    }
+
+    async fn serve(mut self) -> Closed {
+        let closed = loop {
+            match std::future::poll_fn(|cx| self.poll_turn(cx)).await {
+                Turn::Deliveries => self.deliver(),
+                Turn::Message(Ok(message)) => self.read(&message),
+                Turn::Message(Err(error)) => {
+                    refuse(&mut self.stream, &error).await;
+                    if matches!(error, Error::Io(_)) {
+                        break Closed::Lost;
+                    }
+                }
+                Turn::Tick if self.silent >= 2 => break Closed::Lost,
+                Turn::Tick => {
+                    self.silent += 1;
+                    self.say(Message::ping(Bytes::new()));
+                }
+                Turn::Signal(Signal::Drain) => {
+                    self.close(CloseCode::GOING_AWAY, "the server is stopping").await;
+                    break Closed::Drained;
+                }
+                Turn::Signal(Signal::Expired) => break Closed::Lost,
+                Turn::Ended => break Closed::Orderly,
+            }
+        };
+        // What the session leaves to be done is done before the connection is counted as gone.
+        self.session.close().await;
+        closed
+    }
+
+    /// Nothing is read or taken from the session while the client does not take what is written.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        if let Poll::Ready(signal) = self.stream.get_ref().life().poll_signal(cx) {
+            return Poll::Ready(Turn::Signal(signal));
+        }
+        if !self.flushed {
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.flushed = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(Turn::Ended),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        if self.session.poll_next(cx, &mut self.deliveries).is_ready() {
+            return Poll::Ready(Turn::Deliveries);
+        }
+        match Pin::new(&mut self.stream).poll_next(cx) {
+            Poll::Ready(Some(message)) => return Poll::Ready(Turn::Message(message)),
+            Poll::Ready(None) => return Poll::Ready(Turn::Ended),
+            Poll::Pending => {}
+        }
+        self.ticks.poll_tick(cx).map(|_| Turn::Tick)
+    }
+
+    fn deliver(&mut self) {
+        let mut deliveries = std::mem::take(&mut self.deliveries);
+        for delivery in deliveries.drain(..) {
+            let bytes = match delivery {
+                Delivery::Event { event, .. } => event::message(&event, self.format),
+                Delivery::Answer { tag, answer } => self.answer(tag, answer).into(),
+            };
+            self.say_bytes(bytes);
+        }
+        deliveries.shrink_to(16);
+        self.deliveries = deliveries;
+    }
+
+    fn say_bytes(&mut self, bytes: Bytes) {
+        let payload = Payload::from(bytes);
+        self.say(if self.format == Format::Json { Message::text(payload) } else { Message::binary(payload) });
+    }
+
+    fn say(&mut self, message: Message) {
+        // Where the stream has closed, the next poll of it says so.
+        self.flushed &= Pin::new(&mut self.stream).start_send(message).is_err();
+    }
+
+    fn read(&mut self, message: &Message) {
+        self.silent = 0;
+        let format = if message.is_text() {
+            Format::Json
+        } else if message.is_binary() {
+            self.format
+        } else {
+            return; // the library answers pings and closes
+        };
+        let asked = &self.place.asked;
+        let limits = value_limits(&asked.database, &self.site.config);
+        let Command { id, operation } = command::read_command(message.as_payload(), format, &limits, asked.database.tree_limits());
+        let submitted = operation.and_then(|operation| self.submit(&id, operation));
+        if let Err(problem) = submitted {
+            let bytes = refusal(self.format, &id, &problem);
+            self.say_bytes(bytes.into());
+        }
+    }
+
+    /// Hands a command to the session; its answer comes as a delivery.
+    fn submit(&mut self, id: &Value, operation: Operation) -> Result<(), Problem> {
+        let asked = &self.place.asked;
+        let mut path = operation.path.clone().unwrap_or_else(|| asked.path().clone());
+        write::writable(&path)?;
+        let made = (operation.name == Name::Post).then(|| self.site.push_id(&asked.database));
+        if let Some(made) = &made {
+            path = write::child(asked, &path, made)?;
+        }
+        let tag = self.next_tag;
+        let mut pending = Pending { id: id.clone(), made, exists: None };
+        match operation.name {
+            Name::Get => self.session.submit_read(tag, path),
+            Name::Publish => {
+                let message = write::message(operation.value.unwrap_or_else(|| sapwood_value::Spelled::plain(Value::Null)))?;
+                if operation.at_end {
+                    self.session.submit_at_end(tag, &AtEnd::Publish(path, message));
+                } else {
+                    self.session.submit_publish(tag, path, message);
+                }
+            }
+            Name::Put | Name::Patch | Name::Post | Name::Delete if operation.at_end => {
+                self.session.submit_at_end(tag, &AtEnd::Write(write::write_op(operation, path)?));
+            }
+            Name::Put | Name::Patch | Name::Post | Name::Delete => {
+                let mut conditions: Vec<(Path, Condition)> =
+                    operation.conditions.iter().map(|condition| (path.clone(), condition.clone())).collect();
+                let op = write::write_op(operation, path.clone())?;
+                if op.kind == OpKind::Delete {
+                    pending.exists = Some(conditions.len());
+                    conditions.push((path, Condition::Exists(true)));
+                }
+                self.session.submit(tag, Write { ops: vec![op], conditions });
+            }
+        }
+        self.next_tag += 1;
+        self.asked.insert(tag, pending);
+        Ok(())
+    }
+
+    fn answer(&mut self, tag: u64, answer: Result<Answer, WriteError>) -> Vec<u8> {
+        let Pending { id, made, exists } = self.asked.remove(&tag).unwrap_or(Pending { id: Value::Null, made: None, exists: None });
+        match answer {
+            Ok(Answer::Written(committed)) => {
+                accepted(self.format, &id, &[("version", Value::from(committed.version.to_string())), ("value", made.map_or(Value::Null, Value::from))])
+            }
+            Ok(Answer::Published { receivers }) => accepted(self.format, &id, &[("receivers", event::number(receivers))]),
+            Ok(Answer::Registered) => accepted(self.format, &id, &[]),
+            Ok(Answer::Read(reading)) => match reading.value(self.site.config.body_bytes_max) {
+                Ok(Some(value)) => {
+                    let version = Value::from(reading.version().to_string());
+                    accepted(self.format, &id, &[("value", value), ("version", version)])
+                }
+                Ok(None) => refusal(self.format, &id, &Problem::new(&problem::NOT_FOUND, "nothing is here")),
+                Err(sapwood_tree::ReadError::TooLarge { limit }) => {
+                    let problem = Problem::new(&problem::TOO_LARGE, format!("the value is larger than {limit} bytes")).hint("GET streams it at any size");
+                    refusal(self.format, &id, &problem)
+                }
+                Err(_) => refusal(self.format, &id, &Problem::new(&problem::INTERNAL, "the tree could not be read")),
+            },
+            Err(WriteError::Conflict { index, .. }) if Some(index) == exists => {
+                refusal(self.format, &id, &Problem::new(&problem::NOT_FOUND, "nothing is here"))
+            }
+            Err(error) => refusal(self.format, &id, &write::refused(&error)),
+        }
+    }
+
+    /// Closes with a code, and waits a moment for the client to agree.
+    async fn close(&mut self, code: CloseCode, reason: &str) {
+        self.say(Message::close(Some(code), reason));
+        drop(tokio::time::timeout(CLOSE_TIMEOUT, self.stream.close()).await);
+    }
+}
+
+/// `{"id", "ok": {…}}`; members that are null are left out, unless it is the value read.
+fn accepted(format: Format, id: &Value, members: &[(&str, Value)]) -> Vec<u8> {
+    let told = || members.iter().filter(|(name, value)| !value.is_null() || (*name == "value" && members.first().is_some_and(|(first, _)| first == name)));
+    let mut out = Vec::with_capacity(96);
+    let mut object = Object::begin(format, 2, &mut out);
+    object.value("id", id);
+    object.key("ok");
+    let mut ok = Object::begin(format, told().count(), object.out);
+    for (name, value) in told() {
+        ok.value(name, value);
+    }
+    ok.end();
+    object.end();
+    out
+}
+
+/// `{"id", "error": {"code", …}}`.
+fn refusal(format: Format, id: &Value, problem: &Problem) -> Vec<u8> {
+    let hint = problem.hint_text();
+    let mut out = Vec::with_capacity(160);
+    let mut object = Object::begin(format, 2, &mut out);
+    object.value("id", id);
+    object.key("error");
+    let mut error = Object::begin(format, 3 + usize::from(hint.is_some()), object.out);
+    error.text("code", problem.code());
+    error.value("status", &Value::Int(i64::from(problem.status())));
+    error.text("detail", problem.detail());
+    if let Some(hint) = hint {
+        error.text("hint", hint);
+    }
+    error.end();
+    object.end();
+    out
+}

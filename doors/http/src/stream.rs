@@ -1,0 +1,195 @@
+//! Server-sent events (WHATWG HTML, 9.2).
+//!
+//! The stream has taken the connection over: its blocks go to the socket as they are, shared with everybody who gets
+//! the same event, and what waits goes out in one write. The end of the stream is the end of the connection.
+
+use std::fmt::Write as _;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use futures_util::FutureExt as _;
+use http::HeaderValue;
+use metrics::gauge;
+use sapwood_core::{Connect, Delivery, Session, Start};
+use sapwood_net::http::{Caller, Reply};
+use sapwood_net::{Closed, Signal, Socket};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::time::{Interval, MissedTickBehavior};
+
+use crate::door::{Site, anonymous};
+use crate::event;
+use crate::problem::Problem;
+use crate::request::Asked;
+use crate::watch;
+
+/// How long a browser waits before it comes back, in milliseconds.
+const RETRY_MS: u32 = 2000;
+
+/// Opens an event stream.
+pub(crate) fn open(site: &Arc<Site>, asked: &Asked, caller: &Arc<Caller>, origin: Option<&HeaderValue>) -> Result<Reply, Problem> {
+    let (spec, start) = (watch::spec(asked)?, watch::start(asked)?);
+    let resumed = start != Start::State;
+    let mut session = asked.database.connect(Connect { protocol: "sse", peer: Some(caller.info.peer), claims: anonymous() });
+    session.watch(spec, start).map_err(|error| watch::refused(&error))?;
+    let head = head(origin);
+    let interval = Duration::from_secs(site.config.comment_interval_s.max(1));
+    Ok(Reply::Takeover(Box::new(move |socket| {
+        async move {
+            let open = gauge!("sapwood_http_event_streams");
+            open.increment(1);
+            let closed = Stream::new(socket, session, interval, resumed).serve(head).await;
+            open.decrement(1);
+            closed
+        }
+        .boxed()
+    })))
+}
+
+fn head(origin: Option<&HeaderValue>) -> String {
+    let mut head = String::from(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
+         X-Accel-Buffering: no\r\nVary: Accept\r\nConnection: close\r\n",
+    );
+    if let Some(origin) = origin.and_then(|origin| origin.to_str().ok()) {
+        // Writing to a String does not fail.
+        let _written = write!(
+            head,
+            "Vary: Origin\r\nAccess-Control-Allow-Origin: {origin}\r\nAccess-Control-Allow-Credentials: true\r\n"
+        );
+    }
+    let _written = write!(head, "\r\n: sapwood\nretry: {RETRY_MS}\n\n");
+    head
+}
+
+/// One client of an event stream.
+struct Stream {
+    socket: Socket,
+    session: Session,
+    ticks: Interval,
+    deliveries: Vec<Delivery>,
+    /// The client has what a version in a comment would say that it has.
+    has_state: bool,
+}
+
+/// What a stream wakes for.
+enum Turn {
+    Deliveries,
+    Comment,
+    Ended(Closed),
+}
+
+impl Stream {
+    fn new(socket: Socket, session: Session, interval: Duration, resumed: bool) -> Self {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.reset();
+        Self { socket, session, ticks, deliveries: Vec::new(), has_state: resumed }
+    }
+
+    async fn serve(mut self, head: String) -> Closed {
+        let mut out = vec![Bytes::from(head)];
+        loop {
+            if let Err(closed) = self.send(&mut out).await {
+                return closed;
+            }
+            match std::future::poll_fn(|cx| self.poll_turn(cx)).await {
+                Turn::Deliveries => self.blocks(&mut out),
+                Turn::Comment => out.push(self.comment()),
+                Turn::Ended(closed) => {
+                    drop(self.socket.shutdown().await);
+                    return closed;
+                }
+            }
+        }
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        match self.socket.life().poll_signal(cx) {
+            Poll::Ready(Signal::Drain) => return Poll::Ready(Turn::Ended(Closed::Drained)),
+            Poll::Ready(Signal::Expired) => return Poll::Ready(Turn::Ended(Closed::Lost)),
+            Poll::Pending => {}
+        }
+        if self.session.poll_next(cx, &mut self.deliveries).is_ready() {
+            return Poll::Ready(Turn::Deliveries);
+        }
+        if self.poll_gone(cx).is_ready() {
+            return Poll::Ready(Turn::Ended(Closed::Orderly));
+        }
+        self.ticks.poll_tick(cx).map(|_| Turn::Comment)
+    }
+
+    /// Ready when the client has left. What it still sends has no meaning.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; 64];
+        loop {
+            let mut buf = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.socket).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn blocks(&mut self, out: &mut Vec<Bytes>) {
+        for delivery in self.deliveries.drain(..) {
+            if let Delivery::Event { event, .. } = delivery {
+                self.has_state |= event.version.as_ref().is_some_and(|version| version.part.is_none());
+                out.push(event::block(&event));
+            }
+        }
+        self.deliveries.shrink_to(16);
+    }
+
+    /// A sign of life, with the newest commit that the stream has passed.
+    fn comment(&self) -> Bytes {
+        if self.has_state { format!(": \nid: {}\n\n", self.session.last_seen()).into() } else { Bytes::from_static(b": \n\n") }
+    }
+
+    /// Writes all of it, unless the server tells the connection to end.
+    async fn send(&mut self, out: &mut Vec<Bytes>) -> Result<(), Closed> {
+        let mut waiting = std::mem::take(out).into_iter().collect::<std::collections::VecDeque<_>>();
+        std::future::poll_fn(|cx| poll_write_all(&mut self.socket, cx, &mut waiting)).await
+    }
+}
+
+/// Writes pieces in as few calls as possible.
+fn poll_write_all(socket: &mut Socket, cx: &mut Context<'_>, waiting: &mut std::collections::VecDeque<Bytes>) -> Poll<Result<(), Closed>> {
+    const SLICES: usize = 64;
+    while !waiting.is_empty() {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(waiting.iter()) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        let slices = slices.get(..count).unwrap_or_default();
+        match Pin::new(&mut *socket).poll_write_vectored(cx, slices) {
+            Poll::Ready(Ok(written)) if written > 0 => advance(waiting, written),
+            Poll::Ready(_) => return Poll::Ready(Err(Closed::Lost)),
+            Poll::Pending => {
+                return match socket.life().poll_signal(cx) {
+                    Poll::Ready(Signal::Drain) => Poll::Ready(Err(Closed::Drained)),
+                    Poll::Ready(Signal::Expired) => Poll::Ready(Err(Closed::Lost)),
+                    Poll::Pending => Poll::Pending,
+                };
+            }
+        }
+    }
+    Poll::Ready(Ok(()))
+}
+
+fn advance(waiting: &mut std::collections::VecDeque<Bytes>, mut written: usize) {
+    while let Some(piece) = waiting.front_mut() {
+        if piece.len() > written {
+            piece.advance(written);
+            return;
+        }
+        written -= piece.len();
+        waiting.pop_front();
+    }
+}

@@ -1,0 +1,238 @@
+//! PUT, PATCH, POST, DELETE, messages and batches.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode, header};
+use hyper::body::Incoming;
+use sapwood_core::{Committed, Condition, Message, Write, WriteError, WriteOp};
+use sapwood_net::http::Body;
+use sapwood_tree::{OpKind, Path};
+use sapwood_value::{Map, Spelled, Text, Value};
+
+use crate::command::{Name, Operation, merge_entries, read_batch};
+use crate::door::{Site, anonymous};
+use crate::problem::{self, Member, Problem};
+use crate::request::{Asked, read_body};
+use crate::respond::{self, VERSION};
+use crate::{event, plain, url};
+
+/// PUT: replaces; null is DELETE.
+pub(crate) async fn put(site: &Site, asked: &Asked, body: Incoming) -> Result<Response<Body>, Problem> {
+    let body_type = asked.body_type()?;
+    let (conditions, ttl) = (asked.conditions()?, asked.ttl()?);
+    let body = read_body(body, &site.config).await?;
+    let spelled = body_type.read(&body, &asked.value_limits(&site.config))?;
+    if is_removal(&spelled) {
+        return delete(asked).await;
+    }
+    let op = WriteOp { ttl, ..put_op(asked.path().clone(), spelled)? };
+    let committed = commit(asked, Write { ops: vec![op], conditions }).await?;
+    let existed = committed.ops.first().is_some_and(|op| op.existed);
+    Ok(done(if existed { StatusCode::NO_CONTENT } else { StatusCode::CREATED }, &committed))
+}
+
+/// PATCH: merges the children that it names; null removes one.
+pub(crate) async fn patch(site: &Site, asked: &Asked, body: Incoming) -> Result<Response<Body>, Problem> {
+    let body_type = asked.body_type()?;
+    let (conditions, ttl) = (asked.conditions()?, asked.ttl()?);
+    let body = read_body(body, &site.config).await?;
+    let spelled = body_type.read_data(&body, &asked.value_limits(&site.config))?;
+    let op = WriteOp { ttl, ..patch_op(asked.path().clone(), spelled)? };
+    let committed = commit(asked, Write { ops: vec![op], conditions }).await?;
+    Ok(done(StatusCode::NO_CONTENT, &committed))
+}
+
+/// DELETE: 404 if nothing was there.
+pub(crate) async fn delete(asked: &Asked) -> Result<Response<Body>, Problem> {
+    let mut conditions = asked.conditions()?;
+    let exists = conditions.len();
+    conditions.push((asked.path().clone(), Condition::Exists(true)));
+    let write = Write { ops: vec![WriteOp::new(asked.path().clone(), OpKind::Delete)], conditions };
+    match asked.database.write(&anonymous(), write).await {
+        Ok(committed) => Ok(done(StatusCode::NO_CONTENT, &committed)),
+        Err(WriteError::Conflict { index, .. }) if index == exists => Err(Problem::new(&problem::NOT_FOUND, "nothing is here")),
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+/// POST: appends a child under a push id, or sends a message.
+pub(crate) async fn post(site: &Arc<Site>, mut asked: Asked, body: Incoming) -> Result<Response<Body>, Problem> {
+    if asked.target.query.publish {
+        return publish(site, &asked, body).await;
+    }
+    let body_type = asked.body_type()?;
+    let ttl = asked.ttl()?;
+    let body = read_body(body, &site.config).await?;
+    let spelled = body_type.read(&body, &asked.value_limits(&site.config))?;
+    let id = site.push_id(&asked.database);
+    asked.target.path = child(&asked, asked.path(), &id)?;
+    let conditions = asked.conditions()?;
+    let op = WriteOp { ttl, ..post_op(asked.path().clone(), spelled)? };
+    let committed = commit(&asked, Write { ops: vec![op], conditions }).await?;
+    let mut response = respond::small(StatusCode::CREATED, &Value::String(id.into()), &asked.accept);
+    respond::set(&mut response, header::LOCATION, url::href(asked.path()));
+    respond::set(&mut response, VERSION, committed.version.to_string());
+    Ok(response)
+}
+
+async fn publish(site: &Site, asked: &Asked, body: Incoming) -> Result<Response<Body>, Problem> {
+    let body_type = asked.body_type()?;
+    let body = read_body(body, &site.config).await?;
+    let spelled = body_type.read(&body, &asked.value_limits(&site.config))?;
+    let content_type = asked.headers.get(header::CONTENT_TYPE).and_then(|field| field.to_str().ok()).map(Text::from);
+    let message = Message { content_type, ..message(spelled)? };
+    let receivers = asked.database.publish(&anonymous(), asked.path(), message).await.map_err(|error| refused(&error))?;
+    let mut answer = Map::new();
+    answer.insert("receivers".into(), event::number(receivers));
+    Ok(respond::small(StatusCode::OK, &Value::Map(answer), &asked.accept))
+}
+
+/// POST of a batch: all of it or nothing, in one commit.
+pub(crate) async fn batch(site: &Arc<Site>, asked: &Asked, body: Incoming) -> Result<Response<Body>, Problem> {
+    let body_type = asked.body_type()?;
+    let body = read_body(body, &site.config).await?;
+    let spelled = body_type.read_unspelled(&body, &asked.value_limits(&site.config))?;
+    let operations = read_batch(spelled, asked.database.tree_limits())?;
+    let max = site.config.batch_operations_max;
+    if operations.len() > max {
+        return Err(Problem::new(&problem::TOO_LARGE, format!("a batch has at most {max} operations")).with("limit", Member::Number(max as u64)));
+    }
+    let mut write = Write::default();
+    let mut condition_of = Vec::new();
+    let mut ids = Vec::new();
+    for (index, operation) in operations.into_iter().enumerate() {
+        let path = operation.path.clone().unwrap_or_else(Path::root);
+        writable(&path).map_err(|problem| problem.at(index))?;
+        for condition in &operation.conditions {
+            write.conditions.push((path.clone(), condition.clone()));
+            condition_of.push(index);
+        }
+        let id = (operation.name == Name::Post).then(|| site.push_id(&asked.database));
+        let path = id.as_ref().map_or(Ok(path.clone()), |id| child(asked, &path, id)).map_err(|problem| problem.at(index))?;
+        write.ops.push(write_op(operation, path).map_err(|problem| problem.at(index))?);
+        ids.push(id);
+    }
+    let paths: Vec<String> = write.ops.iter().map(|op| plain::text(&op.path)).collect();
+    if write.ops.is_empty() {
+        return Ok(respond::small(StatusCode::OK, &Value::Array(Vec::new()), &asked.accept));
+    }
+    let committed = asked.database.write(&anonymous(), write).await.map_err(|error| refused_in_batch(&error, &condition_of))?;
+    let version = Value::from(committed.version.to_string());
+    let entry = |(path, id): (String, Option<String>)| {
+        let mut entry = Map::new();
+        entry.insert("path".into(), Value::from(path));
+        entry.insert("version".into(), version.clone());
+        if let Some(id) = id {
+            entry.insert("id".into(), Value::from(id));
+        }
+        Value::Map(entry)
+    };
+    let answer = Value::Array(paths.into_iter().zip(ids).map(entry).collect());
+    let mut response = respond::small(StatusCode::OK, &answer, &asked.accept);
+    respond::set(&mut response, VERSION, committed.version.to_string());
+    Ok(response)
+}
+
+/// The write of an operation of a batch or a WebSocket, at its path (of a POST: the new child's).
+pub(crate) fn write_op(operation: Operation, path: Path) -> Result<WriteOp, Problem> {
+    let Operation { name, value, ttl, owner, .. } = operation;
+    let value = value.unwrap_or_else(|| Spelled::plain(Value::Null));
+    let op = match name {
+        Name::Put if is_removal(&value) => WriteOp::new(path, OpKind::Delete),
+        Name::Put => put_op(path, value)?,
+        Name::Patch => patch_op(path, value)?,
+        Name::Post => post_op(path, value)?,
+        Name::Delete => WriteOp::new(path, OpKind::Delete),
+        Name::Get | Name::Publish => return Err(Problem::new(&problem::BAD_OPERATION, "the operation is no write")),
+    };
+    Ok(WriteOp { ttl, owner, ..op })
+}
+
+/// Whether a value written means that nothing is to be there.
+fn is_removal(spelled: &Spelled) -> bool {
+    spelled.value.is_null() && spelled.server_values.is_empty()
+}
+
+fn put_op(path: Path, spelled: Spelled) -> Result<WriteOp, Problem> {
+    let Spelled { value, server_values, priorities } = spelled;
+    no_priorities(&priorities)?;
+    Ok(WriteOp { server_values, ..WriteOp::new(path, OpKind::Put { value, mark: true }) })
+}
+
+fn post_op(path: Path, spelled: Spelled) -> Result<WriteOp, Problem> {
+    if is_removal(&spelled) {
+        return Err(Problem::new(&problem::BAD_OPERATION, "a POST of null would make nothing"));
+    }
+    put_op(path, spelled)
+}
+
+fn patch_op(path: Path, spelled: Spelled) -> Result<WriteOp, Problem> {
+    let Spelled { value, server_values, priorities } = spelled;
+    no_priorities(&priorities)?;
+    let entries = merge_entries(value, &server_values)?;
+    Ok(WriteOp { server_values, ..WriteOp::new(path, OpKind::Merge { entries, mark: true }) })
+}
+
+/// The message of a body.
+pub(crate) fn message(spelled: Spelled) -> Result<Message, Problem> {
+    if !spelled.server_values.is_empty() {
+        return Err(Problem::new(&problem::BAD_SERVER_VALUE, "server values go with writes, not with messages"));
+    }
+    no_priorities(&spelled.priorities)?;
+    Ok(Message { value: spelled.value, content_type: None })
+}
+
+fn no_priorities(priorities: &[(Vec<Text>, Value)]) -> Result<(), Problem> {
+    match priorities.iter().find(|(_, priority)| !priority.is_null()) {
+        None => Ok(()),
+        Some(_) => Err(Problem::new(&problem::BAD_PRIORITY, "priorities are not stored yet").hint("a data key of that name is written %2Epriority")),
+    }
+}
+
+/// The child that a POST makes.
+pub(crate) fn child(asked: &Asked, path: &Path, id: &str) -> Result<Path, Problem> {
+    path.child(id, asked.database.tree_limits()).map_err(|error| Problem::new(&problem::BAD_PATH, error.to_string()))
+}
+
+/// Refuses the system's paths.
+pub(crate) fn writable(path: &Path) -> Result<(), Problem> {
+    if path.is_system() {
+        return Err(Problem::new(&problem::UNKNOWN_SYSTEM_PATH, format!("{} is none of the system's paths", path.as_str())));
+    }
+    Ok(())
+}
+
+async fn commit(asked: &Asked, write: Write) -> Result<Committed, Problem> {
+    asked.database.write(&anonymous(), write).await.map_err(|error| refused(&error))
+}
+
+fn done(status: StatusCode, committed: &Committed) -> Response<Body> {
+    let mut response = respond::empty(status);
+    respond::set(&mut response, VERSION, committed.version.to_string());
+    response
+}
+
+/// A refused write as a problem.
+pub(crate) fn refused(error: &WriteError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        WriteError::Denied { .. } => Problem::new(&problem::DENIED, detail),
+        WriteError::Conflict { .. } => Problem::new(&problem::PRECONDITION_FAILED, detail).hint("read the value again, and decide anew"),
+        WriteError::Invalid { code, .. } => Problem::new(problem::named(code).unwrap_or(&problem::INVALID_WRITE), detail),
+        WriteError::TooLarge { .. } => Problem::new(&problem::TOO_LARGE, detail),
+        WriteError::NoSession => Problem::new(&problem::BAD_OPERATION, detail),
+        WriteError::Busy => Problem::new(&problem::BUSY, detail),
+        WriteError::Full => Problem::new(&problem::DISK_FULL, detail).hint("make room on the server's disk; reads go on"),
+        WriteError::Unavailable => Problem::new(&problem::UNAVAILABLE, detail),
+        _ => Problem::new(&problem::INTERNAL, "the write failed"),
+    }
+}
+
+fn refused_in_batch(error: &WriteError, condition_of: &[usize]) -> Problem {
+    let problem = refused(error);
+    match error {
+        WriteError::Conflict { index, .. } => condition_of.get(*index).map_or(problem.clone(), |index| problem.at(*index)),
+        WriteError::Invalid { index, .. } | WriteError::TooLarge { index, .. } => problem.at(*index),
+        _ => problem,
+    }
+}
