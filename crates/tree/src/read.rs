@@ -96,6 +96,32 @@ pub fn own_exists(rows: &dyn Rows, path: &Path) -> Result<bool, RowsError> {
     })
 }
 
+/// The highest path strictly above `path` whose own document has something there that is no map, and below which rows
+/// lie: it reads as a map only as long as they do.
+///
+/// # Errors
+/// If the rows can't be read.
+pub fn covered_above(rows: &dyn Rows, path: &Path) -> Result<Option<Path>, RowsError> {
+    for n in 0..path.len() {
+        let at = path.prefix(n);
+        let Some(row) = rows.row(&at)? else { continue };
+        let no_map = (n..path.len()).map(|n| path.prefix(n)).find(|above| {
+            let own = if *above == at {
+                Some(&row.fragment)
+            } else {
+                inline(&at, &row, above)
+            };
+            own.is_some_and(|own| own.as_map().is_none())
+        });
+        if let Some(above) = no_map
+            && has_rows_below(rows, &above)?
+        {
+            return Ok(Some(above));
+        }
+    }
+    Ok(None)
+}
+
 /// Whether records lie strictly below a path.
 ///
 /// # Errors
