@@ -24,8 +24,8 @@ pub use limits::Limits;
 pub use path::{Path, PathError, Segments, is_segment};
 pub use payload::{Encoded, Payload, PayloadForm};
 pub use read::{
-    ReadError, children, count_children, document, exists, has_records_below, own, own_exists,
-    record_of, tree_value,
+    ReadError, children, count_children, covered_above, document, exists, has_records_below, own,
+    own_exists, record_of, tree_value,
 };
 pub use row::{Below, Row, RowError, RowKind};
 pub use rows::{MemoryRows, Rows, RowsError, Skip};
