@@ -1,9 +1,12 @@
-//! What the rows cost: `cargo run --release -p sapwood-store --example rows [rows]`.
+//! What the rows cost: `cargo run --release -p sapwood-store --example rows [rows [folder]]`.
+//!
+//! With 0 rows it only opens the folder: what a run that was killed has left, for instance.
 //!
 //! Prints wall and CPU time per operation (all threads of the process, the engine's included) and the resident set.
 
 use std::fs;
 use std::hint::black_box;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,15 +18,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rows: u64 = std::env::args()
         .nth(1)
         .map_or(Ok(1_000_000), |text| text.parse())?;
-    let dir = std::env::temp_dir().join(format!("sapwood-rows-{}", std::process::id()));
+    let temporary = || std::env::temp_dir().join(format!("sapwood-rows-{}", std::process::id()));
+    let dir = std::env::args()
+        .nth(2)
+        .map_or_else(temporary, PathBuf::from);
     let settings = RowSettings::default();
     say(&format!("before: {} KiB resident", resident_kib()));
-    let store = timed("open a new store", 1, || RowStore::open(&dir, settings))?;
+    let store = timed("open", 1, || RowStore::open(&dir, settings))?;
     say(&format!(
-        "empty: {} KiB resident, {} threads",
+        "at commit {}: {} KiB resident, {} threads",
+        store.applied(),
         resident_kib(),
         status("Threads")
     ));
+    if rows == 0 {
+        return Ok(());
+    }
 
     let mut seq = write(&store, rows)?;
     read(&store, rows)?;

@@ -72,6 +72,7 @@ impl Shared {
 
     pub(crate) fn begin(self: &Arc<Self>) -> Working {
         let mut line = self.line.lock();
+        debug_assert!(!line.working, "one working view at a time");
         line.working = true;
         let state = self.view.load();
         Working {
