@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use sapwood_store::log::{
     AppendError, CommitLog, CommitSeq, DatabaseId, Durability, LogId, OpenError, Retention,
-    SegmentLog, SegmentSettings,
+    SegmentLog, SegmentSettings, TailError,
 };
 use sapwood_store::testing::{Dice, FaultDisk, suite};
 
@@ -286,10 +286,7 @@ fn a_full_disk_refuses_whole_groups_and_service_resumes_with_the_room() {
             let mut log = open(&disk, durability).unwrap();
             suite::append(&mut log, 3).unwrap();
             disk.mend(Some(disk.used() + room));
-            while suite::append(&mut log, 5).is_ok() {}
-            let next = log.next();
-            let before = contents(&disk);
-            assert!(matches!(suite::append(&mut log, 5), Err(AppendError::Full)));
+            let (next, before) = fill(&disk, &mut log);
             assert_eq!(log.next(), next);
             assert!(contents(&disk) == before, "a refused group leaves a trace");
             assert_eq!(
@@ -306,6 +303,18 @@ fn a_full_disk_refuses_whole_groups_and_service_resumes_with_the_room() {
     }
 }
 
+/// Appends until the disk is full; returns the next sequence and all files from before the append that found it so.
+fn fill(disk: &FaultDisk, log: &mut SegmentLog) -> (CommitSeq, Vec<Vec<u8>>) {
+    loop {
+        let (next, before) = (log.next(), contents(disk));
+        match suite::append(log, 5) {
+            Ok(()) => {}
+            Err(AppendError::Full) => return (next, before),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
 fn contents(disk: &FaultDisk) -> Vec<Vec<u8>> {
     disk.files().iter().map(|path| disk.content(path)).collect()
 }
@@ -314,6 +323,24 @@ fn check_opens_with(disk: &FaultDisk, durability: Durability, next: CommitSeq) {
     let log = open(disk, durability).unwrap();
     assert_eq!(log.next(), next);
     assert_eq!(suite::check_from(&*log.reader(), CommitSeq::FIRST), next);
+}
+
+#[test]
+fn what_goes_bad_while_the_log_is_open_is_found_when_it_is_read() {
+    let disk = FaultDisk::new();
+    let mut log = open(&disk, Durability::Sync).unwrap();
+    suite::append(&mut log, 3).unwrap();
+    check_from_first(&log);
+    let path = disk.files().remove(0);
+    let mut bytes = disk.content(&path);
+    // In the content of the first entry.
+    bytes[64 + 40 + 16 + 5] ^= 1;
+    disk.put(&path, bytes);
+    let result = log.reader().read(CommitSeq::FIRST, 1000);
+    assert!(
+        matches!(&result, Err(TailError::Damaged(damage)) if damage.seq == CommitSeq::FIRST),
+        "{result:?}"
+    );
 }
 
 #[test]
@@ -465,7 +492,8 @@ fn a_group_larger_than_a_segment_gets_one_that_fits() {
     let large = Bytes::from(vec![7; 500_000]);
     log.append(CommitSeq(2), &[large.clone(), large.clone()])
         .unwrap();
-    log.append(CommitSeq(4), &[large.clone()]).unwrap();
+    log.append(CommitSeq(4), std::slice::from_ref(&large))
+        .unwrap();
     let log = open(&disk.killed(), Durability::Sync).unwrap();
     let read = log.reader().read(CommitSeq(2), usize::MAX).unwrap();
     assert!(read.len() == 3 && read.iter().all(|(_, bytes)| *bytes == large));
