@@ -19,27 +19,49 @@ pub(crate) fn version(log: LogId, seq: u64, part: usize, last: bool) -> Version 
     }
 }
 
-/// What operation `index` of a commit says to a tree watch at or above its path. `view` is a state that has it.
-///
-/// A record write says the whole value that its path has then, as the records below stay.
-pub(crate) fn tree_event(
-    commit: &Arc<Commit>,
-    index: usize,
-    version: Version,
-    view: &View,
-) -> Option<Event> {
+/// What operation `index` of a commit says as it is to a tree watch at or above its path; nothing if it must be told as a state.
+pub(crate) fn tree_event(commit: &Arc<Commit>, index: usize, version: Version) -> Option<Event> {
     let op = commit.ops.get(index)?;
     let shared = || Body::Op(Arc::clone(commit), index);
     let (kind, body) = match &op.kind {
         OpKind::Put { .. } => (EventKind::Put, shared()),
         OpKind::Merge { .. } => (EventKind::Patch, shared()),
         OpKind::Delete => (EventKind::Delete, Body::Absent),
-        OpKind::PutRecord { .. } | OpKind::DeleteRecord => {
-            return Some(state_event(view, op.path.clone(), Some(version)));
-        }
-        OpKind::Mark => return None,
+        OpKind::PutRecord { .. } | OpKind::DeleteRecord | OpKind::Mark => return None,
     };
     Some(Event::new(kind, op.path.clone(), Some(version), body))
+}
+
+/// Whether an operation leaves the records below its path: what it says is then not all that is there.
+pub(crate) fn is_record_write(kind: &OpKind) -> bool {
+    match kind {
+        OpKind::PutRecord { .. } | OpKind::DeleteRecord => true,
+        OpKind::Put { .. } | OpKind::Merge { .. } | OpKind::Delete | OpKind::Mark => false,
+    }
+}
+
+/// Where an operation is told as a state, if it is: at its own path if it is a record write, or at the highest document above that
+/// is no map and has records below. Such a document reads as a map only as long as they are there, and loses its value
+/// to what is put beside them.
+pub(crate) fn state_path(states: &[&View], path: &Path, kind: &OpKind) -> Option<Path> {
+    let written = match kind {
+        OpKind::Mark => return None,
+        // What a merge writes lies below its path.
+        OpKind::Merge { entries, .. } => &path.child_unchecked(&entries.first()?.0),
+        OpKind::Put { .. } | OpKind::Delete | OpKind::PutRecord { .. } | OpKind::DeleteRecord => {
+            path
+        }
+    };
+    let above = states.iter().filter_map(|view| match sapwood_tree::covered_above(*view, written) {
+        Ok(above) => above,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, %path, "what lies above a write could not be read");
+            None
+        }
+    });
+    above
+        .min_by_key(Path::len)
+        .or_else(|| is_record_write(kind).then(|| path.clone()))
 }
 
 /// A put of what is at a path, or a delete if nothing is.
@@ -176,7 +198,15 @@ pub(crate) fn replay_tree(
             continue;
         };
         let event = if op.path.starts_with(at) {
-            tree_event(commit, index, version, view)
+            match state_path(&[view], &op.path, &op.kind) {
+                Some(state) if state.starts_with(at) => {
+                    Some(state_event(view, state, Some(version)))
+                }
+                Some(_) if is_record_write(&op.kind) => {
+                    Some(state_event(view, op.path.clone(), Some(version)))
+                }
+                Some(_) | None => tree_event(commit, index, version),
+            }
         } else {
             Some(cut_event(op, at, version, view))
         };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use sapwood_tree::Path;
+use sapwood_tree::{OpKind, Path};
 use sapwood_value::{Text, Value};
 
 use super::deferred::Size;
@@ -270,65 +270,77 @@ fn names(view: &sapwood_store::rows::View, parent: &Path) -> impl Iterator<Item 
 }
 
 /// What a commit says to those who watch a tree.
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum Telling {
     /// This operation, as it is.
     Op(usize),
-    /// The value here changed by a write above.
-    Cut(usize),
+    /// What lies here now, by this operation.
+    State(Path, usize),
 }
 
 fn tell_trees(trees: &PathIndex, published: &Published, log: LogId) {
     let commit = &published.commit;
-    let mut tellings: BTreeMap<Path, Vec<Telling>> = BTreeMap::new();
-    for (part, op) in commit.ops.iter().enumerate() {
-        for (path, _) in trees.at_or_above(&op.path) {
-            tellings.entry(path).or_default().push(Telling::Op(part));
-        }
-        for path in trees.below(&op.path) {
-            let told = tellings.get(path).is_some_and(|told| {
-                told.iter()
-                    .any(|telling| matches!(telling, Telling::Cut(_)))
-            });
-            if !told
-                && tell::reaches_below(&op.path, &op.kind, path)
-                && tell::whole(&published.before, path) != tell::whole(&published.after, path)
-            {
-                tellings
-                    .entry(path.clone())
-                    .or_default()
-                    .push(Telling::Cut(part));
-            }
-        }
-    }
-    let mut shared: HashMap<(usize, bool), Option<Arc<Event>>> = HashMap::new();
-    for (path, told) in tellings {
+    let mut shared: HashMap<(Telling, bool), Option<Arc<Event>>> = HashMap::new();
+    for (path, told) in tellings(trees, published) {
         let count = told.len();
         for (position, telling) in told.into_iter().enumerate() {
             let last = position + 1 == count;
-            let event = match telling {
-                Telling::Op(part) => shared
-                    .entry((part, last))
-                    .or_insert_with(|| {
-                        tell::tree_event(
-                            commit,
-                            part,
-                            tell::version(log, commit.seq, part, last),
+            let event = shared
+                .entry((telling, last))
+                .or_insert_with_key(|(telling, last)| {
+                    let version = |part| tell::version(log, commit.seq, part, *last);
+                    let event = match telling {
+                        Telling::Op(part) => tell::tree_event(commit, *part, version(*part)),
+                        Telling::State(at, part) => Some(tell::state_event(
                             &published.after,
-                        )
-                        .map(Arc::new)
-                    })
-                    .clone(),
-                Telling::Cut(part) => Some(Arc::new(tell::state_event(
-                    &published.after,
-                    path.clone(),
-                    Some(tell::version(log, commit.seq, part, last)),
-                ))),
-            };
+                            at.clone(),
+                            Some(version(*part)),
+                        )),
+                    };
+                    event.map(Arc::new)
+                });
             if let Some(event) = event {
-                tell_all(trees.at(&path), commit.seq, &event);
+                tell_all(trees.at(&path), commit.seq, event);
             }
         }
     }
+}
+
+/// What a commit says to each watched path that it touches, in order.
+fn tellings(trees: &PathIndex, published: &Published) -> BTreeMap<Path, Vec<Telling>> {
+    let mut tellings: BTreeMap<Path, Vec<Telling>> = BTreeMap::new();
+    let mut from_above: BTreeMap<&Path, usize> = BTreeMap::new();
+    for (part, op) in published.commit.ops.iter().enumerate() {
+        if matches!(op.kind, OpKind::Mark) {
+            continue;
+        }
+        let mut state = None;
+        for (path, _) in trees.at_or_above(&op.path) {
+            let state = state.get_or_insert_with(|| {
+                tell::state_path(&[&published.before, &published.after], &op.path, &op.kind)
+            });
+            let telling = match state {
+                Some(at) if at.starts_with(&path) => Telling::State(at.clone(), part),
+                Some(_) if tell::is_record_write(&op.kind) => Telling::State(op.path.clone(), part),
+                Some(_) | None => Telling::Op(part),
+            };
+            tellings.entry(path).or_default().push(telling);
+        }
+        for path in trees
+            .below(&op.path)
+            .filter(|path| tell::reaches_below(&op.path, &op.kind, path))
+        {
+            from_above.insert(path, part);
+        }
+    }
+    for (path, part) in from_above {
+        // Where a write from above meets writes of the same commit here, what counts is what they leave together.
+        let together = tellings.contains_key(path);
+        if together || tell::whole(&published.before, path) != tell::whole(&published.after, path) {
+            tellings.insert(path.clone(), vec![Telling::State(path.clone(), part)]);
+        }
+    }
+    tellings
 }
 
 fn tell_all(watchers: &[Watcher], seq: u64, event: &Arc<Event>) {

@@ -13,7 +13,7 @@ use sapwood_tree::{Limits, OpKind, Path};
 use sapwood_value::{Value, json};
 
 /// A core in memory whose clock stands at a second after the epoch.
-pub fn memory() -> (Core, Database, Arc<ManualClock>) {
+pub(crate) fn memory() -> (Core, Database, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::at(1_000));
     let settings = CoreSettings {
         clock: clock.clone(),
@@ -24,21 +24,21 @@ pub fn memory() -> (Core, Database, Arc<ManualClock>) {
     (core, database, clock)
 }
 
-pub fn path(text: &str) -> Path {
+pub(crate) fn path(text: &str) -> Path {
     Path::parse(text, &Limits::default()).unwrap()
 }
 
-pub fn value(text: &str) -> Value {
+pub(crate) fn value(text: &str) -> Value {
     json::decode(text.as_bytes(), &sapwood_value::Limits::default()).unwrap()
 }
 
-pub fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     let mut out = Vec::new();
     json::encode_spelled(value, &mut out);
     String::from_utf8(out).unwrap()
 }
 
-pub fn put(at: &str, to: &str) -> WriteOp {
+pub(crate) fn put(at: &str, to: &str) -> WriteOp {
     WriteOp::new(
         path(at),
         OpKind::Put {
@@ -48,11 +48,11 @@ pub fn put(at: &str, to: &str) -> WriteOp {
     )
 }
 
-pub fn delete(at: &str) -> WriteOp {
+pub(crate) fn delete(at: &str) -> WriteOp {
     WriteOp::new(path(at), OpKind::Delete)
 }
 
-pub fn patch(at: &str, to: &str) -> WriteOp {
+pub(crate) fn patch(at: &str, to: &str) -> WriteOp {
     let Value::Map(map) = value(to) else {
         panic!("a patch is a map")
     };
@@ -69,14 +69,14 @@ pub fn patch(at: &str, to: &str) -> WriteOp {
     )
 }
 
-pub fn write(ops: impl IntoIterator<Item = WriteOp>) -> Write {
+pub(crate) fn write(ops: impl IntoIterator<Item = WriteOp>) -> Write {
     Write {
         ops: ops.into_iter().collect(),
         conditions: Vec::new(),
     }
 }
 
-pub async fn done(
+pub(crate) async fn done(
     database: &Database,
     ops: impl IntoIterator<Item = WriteOp>,
 ) -> sapwood_core::Committed {
@@ -86,12 +86,12 @@ pub async fn done(
         .unwrap()
 }
 
-pub fn read(database: &Database, at: &str) -> Option<String> {
+pub(crate) fn read(database: &Database, at: &str) -> Option<String> {
     let reading = database.read(&Claims::anonymous(), &path(at)).unwrap();
     reading.value(usize::MAX).unwrap().map(|value| text(&value))
 }
 
-pub fn connect(database: &Database) -> Session {
+pub(crate) fn connect(database: &Database) -> Session {
     database.connect(Connect {
         protocol: "test",
         peer: None,
@@ -99,14 +99,14 @@ pub fn connect(database: &Database) -> Session {
     })
 }
 
-pub fn watch_tree(session: &mut Session, at: &str) {
+pub(crate) fn watch_tree(session: &mut Session, at: &str) {
     session
         .watch(WatchSpec::Tree(path(at)), Start::State)
         .unwrap();
 }
 
 /// An event in short: `put /a 5`, with `.k` behind the kind on all but a commit's last.
-pub fn short(event: &Event) -> String {
+pub(crate) fn short(event: &Event) -> String {
     let kind = format!("{:?}", event.kind).to_lowercase();
     let part = event
         .version
@@ -141,7 +141,7 @@ pub fn short(event: &Event) -> String {
 }
 
 /// The next `count` deliveries, in short.
-pub async fn next(session: &mut Session, count: usize) -> Vec<String> {
+pub(crate) async fn next(session: &mut Session, count: usize) -> Vec<String> {
     let mut told = Vec::new();
     while told.len() < count {
         let mut out = Vec::new();
