@@ -15,12 +15,14 @@ use sapwood_core::{Claims, Core, Database};
 use sapwood_net::http::origin::{Policy, Verdict};
 use sapwood_net::http::{Body, Caller, Handler, Reply};
 use sapwood_net::{Closed, Connection, Door, Mount, websocket};
+use sapwood_tree::Path;
 
 use crate::files::Folder;
 use crate::negotiate::Accept;
 use crate::problem::{self, Problem};
 use crate::push_id::PushIds;
 use crate::request::Asked;
+use crate::respond::VERSION;
 use crate::url::{Ending, Target};
 use crate::{HttpConfig, pages, read, respond, socket, stream, write};
 
@@ -158,14 +160,19 @@ impl Site {
         if path == "*" {
             return Ok(allowed(TREE_METHODS).into());
         }
-        let asked = self.ask(parts)?;
-        if asked.path().is_system() {
-            return self.system(asked, body, caller, upgrade).await;
-        }
-        if upgrade {
-            return socket::open(self, asked, caller);
-        }
-        self.tree(asked, body, caller, origin).await
+        let asked = match self.ask(parts) {
+            Ok(asked) => asked,
+            Err(problem) => return Ok(stamped(refused(&problem).into(), &self.default)),
+        };
+        let database = asked.database.clone();
+        let reply = if asked.path().is_system() {
+            self.system(asked, body, caller, upgrade).await
+        } else if upgrade {
+            socket::open(self, asked, caller)
+        } else {
+            self.tree(asked, body, caller, origin).await
+        };
+        Ok(stamped(reply.unwrap_or_else(|problem| refused(&problem).into()), &database))
     }
 
     /// A request for a place in the tree.
@@ -258,10 +265,7 @@ impl Site {
                 self.counters.taken_over.increment(1);
                 return takeover;
             }
-            Err(problem) => {
-                tracing::debug!(code = problem.code(), detail = problem.detail(), "request refused");
-                respond::problem(&problem)
-            }
+            Err(problem) => refused(&problem),
         };
         match response.status().as_u16() {
             500.. => self.counters.server_errors.increment(1),
@@ -276,6 +280,22 @@ impl Site {
         }
         Reply::Response(response)
     }
+}
+
+fn refused(problem: &Problem) -> Response<Body> {
+    tracing::debug!(code = problem.code(), detail = problem.detail(), "request refused");
+    respond::problem(problem)
+}
+
+/// Says the database's newest commit where the answer does not name one itself.
+fn stamped(mut reply: Reply, database: &Database) -> Reply {
+    if let Reply::Response(response) = &mut reply
+        && !response.headers().contains_key(VERSION)
+        && let Ok(reading) = database.read(&anonymous(), &Path::root())
+    {
+        respond::set(response, VERSION, reading.version().to_string());
+    }
+    reply
 }
 
 /// The claims of a caller: nobody in particular, until there are credentials.
