@@ -34,7 +34,7 @@ enum Left {
     /// One record, or its absence.
     Record(Path),
     /// The topics that a filter matches.
-    Topics(Box<FirstTopics>),
+    Topics(Box<sapwood_tree::FirstTopics>),
 }
 
 impl FirstState {
@@ -61,8 +61,8 @@ impl FirstState {
         }
     }
 
-    fn topics(filter: &TopicFilter) -> FirstTopics {
-        FirstTopics::new(filter.clone())
+    fn topics(filter: &TopicFilter) -> sapwood_tree::FirstTopics {
+        sapwood_tree::FirstTopics::new(filter.clone())
     }
 
     /// The commit that this is the state of.
@@ -219,18 +219,5 @@ fn put(path: Path, value: Value, with_id: bool) -> Event {
     match id {
         Some(id) => event.with_id(id),
         None => event,
-    }
-}
-
-/// Filled in when the tree can say it.
-struct FirstTopics;
-
-impl FirstTopics {
-    fn new(_: TopicFilter) -> Self {
-        Self
-    }
-
-    fn next(&mut self, _: &View, _: usize) -> Result<Vec<(Path, Value)>, RowsError> {
-        Ok(Vec::new())
     }
 }

@@ -371,8 +371,7 @@ impl Hub {
         for (above, watchers) in self.records.at_or_above(path) {
             tell(watchers, &event(above.last()));
         }
-        self.topics
-            .matching(path, |watcher| tell(std::slice::from_ref(watcher), &plain));
+        receivers.extend(self.topics.tell_topic(&plain.0));
         let receivers = receivers.len() as u64;
         match reply {
             MessageReply::Session { outbox, tag } => {

@@ -321,3 +321,74 @@ async fn a_watch_that_starts_while_others_write_misses_nothing() {
     assert!(rounds > 0);
     core.close();
 }
+
+fn watch_topic(session: &mut sapwood_core::Session, filter: &str) {
+    let filter =
+        sapwood_tree::TopicFilter::parse(filter, &sapwood_tree::Limits::default()).unwrap();
+    session
+        .watch(WatchSpec::Topic(filter), Start::State)
+        .unwrap();
+}
+
+#[tokio::test]
+async fn topics_are_told_by_where_they_are_cut() {
+    let (core, database, _) = memory();
+    done(&database, [put("/plain/1/temp", "1")]).await;
+    let retain = |at: &str, to: &str| {
+        sapwood_core::WriteOp::new(
+            path(at),
+            sapwood_tree::OpKind::PutRecord {
+                document: common::value(to),
+                payload: None,
+            },
+        )
+    };
+    done(&database, [retain("/sensors/341", r#"{"temp":1}"#)]).await;
+    let mut all = connect(&database);
+    watch_topic(&mut all, "sensors/#");
+    assert_eq!(next(&mut all, 1).await, [r#"put /sensors/341 {"temp":1}"#]);
+    let mut each = connect(&database);
+    watch_topic(&mut each, "plain/+");
+    assert_eq!(next(&mut each, 1).await, [r#"put /plain/1 {"temp":1}"#]);
+    for session in [&mut all, &mut each] {
+        session.submit_read(0, path(""));
+        next(session, 1).await;
+    }
+    done(&database, [put("/sensors/341/temp", "5")]).await;
+    done(&database, [put("/plain/1/temp", "5")]).await;
+    done(&database, [delete("/sensors")]).await;
+    assert_eq!(
+        next(&mut all, 2).await,
+        [r#"put /sensors/341 {"temp":5}"#, "delete /sensors/341"]
+    );
+    assert_eq!(next(&mut each, 1).await, [r#"put /plain/1 {"temp":5}"#]);
+    core.close();
+}
+
+#[tokio::test]
+async fn a_session_is_told_a_topic_once_however_many_filters_match() {
+    let (core, database, _) = memory();
+    let mut session = connect(&database);
+    watch_topic(&mut session, "a/#");
+    watch_topic(&mut session, "a/+");
+    session.submit_read(0, path(""));
+    next(&mut session, 1).await;
+    let message = Message {
+        value: Value::Bool(true),
+        content_type: None,
+    };
+    assert_eq!(
+        database
+            .publish(&Claims::anonymous(), &path("/a/x"), message)
+            .await
+            .unwrap(),
+        1
+    );
+    done(&database, [put("/a/x", "1")]).await;
+    session.submit_read(1, path(""));
+    assert_eq!(
+        next(&mut session, 3).await,
+        ["message /a/x true", "put /a/x 1", "answer 1"]
+    );
+    core.close();
+}

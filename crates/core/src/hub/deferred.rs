@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sapwood_store::rows::View;
 use sapwood_tree::{Path, ReadError};
 use sapwood_value::Value;
 
@@ -19,11 +18,20 @@ pub(super) enum Size {
     Later,
 }
 
+/// What of a path is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// Its tree value.
+    Tree,
+    /// What it says as a topic: its document, or plain value.
+    Topic,
+}
+
 #[derive(Debug)]
 pub(super) struct Deferred {
     bytes_per_second: usize,
     value_bytes_max: usize,
-    waiting: HashMap<Path, Waiting>,
+    waiting: HashMap<(Kind, Path), Waiting>,
 }
 
 #[derive(Debug)]
@@ -46,24 +54,27 @@ impl Deferred {
         }
     }
 
-    /// The value at a path, in which something changed; or a note to tell it later.
-    pub(super) fn value_now(&mut self, view: &View, path: &Path) -> Size {
-        if let Some(waiting) = self.waiting.get_mut(path) {
+    /// The value at a path, in which something changed; or a note to tell it later. `read` reads it, up to a limit in bytes.
+    pub(super) fn value_now(
+        &mut self,
+        kind: Kind,
+        path: &Path,
+        read: impl FnOnce(usize) -> Result<Option<Value>, ReadError>,
+    ) -> Size {
+        if let Some(waiting) = self.waiting.get_mut(&(kind, path.clone())) {
             waiting.changed = true;
             metrics::counter!("sapwood_values_deferred_total").increment(1);
             return Size::Later;
         }
-        match sapwood_tree::tree_value(view, path, self.bytes_per_second) {
+        match read(self.bytes_per_second) {
             Ok(value) => Size::Told(value),
             Err(ReadError::TooLarge { .. }) => {
-                self.waiting.insert(
-                    path.clone(),
-                    Waiting {
-                        due: Instant::now() + FIRST_WAIT,
-                        changed: true,
-                        warned: false,
-                    },
-                );
+                let waiting = Waiting {
+                    due: Instant::now() + FIRST_WAIT,
+                    changed: true,
+                    warned: false,
+                };
+                self.waiting.insert((kind, path.clone()), waiting);
                 metrics::counter!("sapwood_values_deferred_total").increment(1);
                 tracing::info!(%path, bytes = self.bytes_per_second, "a watched value is larger than is told with each change: declare a resource below it");
                 Size::Later
@@ -81,31 +92,35 @@ impl Deferred {
         Some(due.saturating_duration_since(Instant::now()))
     }
 
-    /// What is due, with its newest value.
-    pub(super) fn take_due(&mut self, view: &View) -> Vec<(Path, Option<Arc<Value>>)> {
+    /// What is due, with its newest value; `read` reads it, up to a limit in bytes.
+    pub(super) fn take_due(
+        &mut self,
+        read: impl Fn(Kind, &Path, usize) -> Result<Option<Value>, ReadError>,
+    ) -> Vec<(Kind, Path, Option<Arc<Value>>)> {
         let now = Instant::now();
         let mut told = Vec::new();
-        let due: Vec<Path> = self
+        let due: Vec<(Kind, Path)> = self
             .waiting
             .iter()
             .filter(|(_, waiting)| waiting.due <= now)
-            .map(|(path, _)| path.clone())
+            .map(|(key, _)| key.clone())
             .collect();
-        for path in due {
-            let Some(waiting) = self.waiting.get_mut(&path) else {
+        for (kind, path) in due {
+            let key = (kind, path.clone());
+            let Some(waiting) = self.waiting.get_mut(&key) else {
                 continue;
             };
             if !std::mem::take(&mut waiting.changed) {
-                self.waiting.remove(&path);
+                self.waiting.remove(&key);
                 continue;
             }
-            match sapwood_tree::tree_value(view, &path, self.value_bytes_max) {
+            match read(kind, &path, self.value_bytes_max) {
                 Ok(value) => {
                     let bytes = value.as_ref().map_or(0, Value::estimated_bytes);
                     waiting.due = now
                         + Duration::from_secs((bytes / self.bytes_per_second) as u64)
                             .max(FIRST_WAIT);
-                    told.push((path, value.map(Arc::new)));
+                    told.push((kind, path, value.map(Arc::new)));
                 }
                 Err(_) => {
                     waiting.due = now

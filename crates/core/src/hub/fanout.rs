@@ -6,8 +6,9 @@ use std::sync::Arc;
 use sapwood_tree::{OpKind, Path};
 use sapwood_value::{Text, Value};
 
-use super::deferred::Size;
+use super::deferred::{Kind, Size};
 use super::index::{PathIndex, Watcher};
+use super::topics::{topic_event, topic_value};
 use super::{Hub, Published};
 use crate::LogId;
 use crate::event::{Body, Event, EventKind};
@@ -59,7 +60,9 @@ impl Hub {
                 }
                 What::Inside(child) => {
                     let path = touch.parent.child_unchecked(child);
-                    match self.deferred.value_now(&published.after, &path) {
+                    match self.deferred.value_now(Kind::Tree, &path, |limit| {
+                        sapwood_tree::tree_value(&published.after, &path, limit)
+                    }) {
                         Size::Told(value) => {
                             child_event(&touch.parent, child, value.map(Body::Value), version)
                         }
@@ -99,7 +102,9 @@ impl Hub {
                 continue;
             };
             let version = tell::version(self.settings.log, published.commit.seq, 0, true);
-            if let Size::Told(value) = self.deferred.value_now(&published.after, &record) {
+            if let Size::Told(value) = self.deferred.value_now(Kind::Tree, &record, |limit| {
+                sapwood_tree::tree_value(&published.after, &record, limit)
+            }) {
                 let event = record_event(&record, value.map(Body::Value), version);
                 tell_all(
                     self.records.at(&record),
@@ -112,27 +117,25 @@ impl Hub {
 
     /// Tells the values that were too large to be told with every change, if their time has come.
     pub(super) fn tell_deferred(&mut self) {
-        for (path, value) in self.deferred.take_due(&self.view) {
+        let view = &self.view;
+        let due = self.deferred.take_due(|kind, path, limit| match kind {
+            Kind::Tree => sapwood_tree::tree_value(view, path, limit),
+            Kind::Topic => topic_value(view, path, limit),
+        });
+        for (kind, path, value) in due {
             let version = tell::version(self.settings.log, self.processed, 0, true);
-            if let (Some(parent), Some(child)) = (path.parent(), path.last()) {
-                let event = child_event(
-                    &parent,
-                    &child.into(),
-                    value.clone().map(Body::Shared),
-                    version.clone(),
-                );
-                tell_all(self.children.at(&parent), self.processed, &Arc::new(event));
+            let body = || value.clone().map(Body::Shared);
+            if kind == Kind::Topic {
+                let event = topic_event(&path, body().unwrap_or(Body::Absent), version);
+                self.topics.tell_topic(&Arc::new(event));
+                continue;
             }
-            let event = Arc::new(record_event(
-                &path,
-                value.clone().map(Body::Shared),
-                version.clone(),
-            ));
-            tell_all(self.records.at(&path), self.processed, &event);
-            let event = Arc::new(plain_event(&path, value.map(Body::Shared), version));
-            let weight = event.weight();
-            self.topics
-                .matching(&path, |watcher| watcher.tell(&event, weight));
+            if let (Some(parent), Some(child)) = (path.parent(), path.last()) {
+                let event = child_event(&parent, &child.into(), body(), version.clone());
+                tell_all(self.children.at(&parent), u64::MAX, &Arc::new(event));
+            }
+            let event = record_event(&path, body(), version);
+            tell_all(self.records.at(&path), u64::MAX, &Arc::new(event));
         }
     }
 }
