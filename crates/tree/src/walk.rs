@@ -128,6 +128,33 @@ impl ChildRows {
     }
 }
 
+/// The direct children of an exploded row that belong to its document: parts, and records that cover something of it.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    path: Path,
+    cursor: Cursor,
+}
+
+impl Parts {
+    pub(crate) fn new(path: Path) -> Self {
+        Self {
+            cursor: Cursor::new(path.clone()),
+            path,
+        }
+    }
+
+    pub(crate) fn next(&mut self, rows: &dyn Rows) -> Result<Option<(Path, Arc<Row>)>, RowsError> {
+        while let Some((at, row)) = self.cursor.next(rows)? {
+            let child = at.prefix(self.path.len() + 1);
+            self.cursor.skip_subtree(&child);
+            if child == at && (!row.is_record() || row.covered.is_some()) {
+                return Ok(Some((at, row)));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// What a walk is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -168,6 +195,8 @@ pub(crate) struct Walk {
     row: Option<Arc<Row>>,
     frames: Vec<Frame>,
     enter: Option<(Path, Option<Value>)>,
+    /// Where the row lies that was entered last.
+    inside: Path,
 }
 
 impl Walk {
@@ -183,6 +212,7 @@ impl Walk {
             row: None,
             frames: Vec::new(),
             enter: None,
+            inside: path.clone(),
         };
         let base = match nearest(rows, path)? {
             Some((at, row)) if at == *path => {
@@ -279,6 +309,7 @@ impl Walk {
                     return Ok(Token::Value((**covered).clone()));
                 }
             }
+            self.inside = path.clone();
             row = Some(taken);
         }
         let below = self.peek(rows)?.is_some_and(|next| next.is_below(&path));
@@ -320,8 +351,15 @@ impl Walk {
                 if !row.is_record() || row.covered.is_some() {
                     break;
                 }
-                let path = path.clone();
-                self.cursor.skip_subtree(&path);
+                // The child that the record lies at or in: had the document something there, a row of it would come first.
+                let above = std::iter::once(&self.inside)
+                    .chain(self.frames.iter().rev().map(|frame| &frame.path));
+                let above = above
+                    .filter(|above| path.is_below(above))
+                    .map(Path::len)
+                    .max();
+                let child = path.prefix(above.unwrap_or(0) + 1);
+                self.cursor.skip_subtree(&child);
             }
         }
         Ok(self.cursor.peek(rows)?.map(|(path, _)| path))

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::value::{identical, prune};
 use super::{Applied, Op, OpKind, RowChanges, Settings, WriteError};
 use crate::rows::range_below;
-use crate::walk::{Cursor, nearest};
+use crate::walk::{Parts, nearest};
 use crate::{Below, Path, Row, RowKind, Rows, RowsError, Skip};
 
 /// A commit being made over rows: reads through to them, and holds what the commit changes.
@@ -105,38 +105,26 @@ impl<'a> Draft<'a> {
         let Some(row) = self.row(path)? else {
             return Ok(());
         };
-        if row.exploded {
-            if self.is_hollow(path, &row)? {
-                self.remove_emptied(path, &row)?;
-            }
+        if row.exploded && self.has_parts(path)? {
             return Ok(());
         }
         let mut fragment = row.fragment.clone();
         if !prune(&mut fragment) {
             return self.remove_emptied(path, &row);
         }
-        if !identical(&fragment, &row.fragment) {
+        if row.exploded && !path.is_root() || !identical(&fragment, &row.fragment) {
             let mut row = Row::clone(&row);
             row.fragment = fragment;
+            row.exploded &= path.is_root();
             self.set(path, row);
         }
         Ok(())
     }
 
-    /// Whether an exploded row is a map that nobody spelled out, and empty.
-    fn is_hollow(&self, path: &Path, row: &Row) -> Result<bool, RowsError> {
-        let map = row.fragment.as_map();
-        if map.is_none_or(|map| !map.is_implied() || !map.is_empty()) {
-            return Ok(false);
-        }
-        let mut cursor = Cursor::new(path.clone());
-        while let Some((at, below)) = cursor.next(self)? {
-            if !below.is_record() || below.covered.is_some() {
-                return Ok(false);
-            }
-            cursor.skip_subtree(&at);
-        }
-        Ok(true)
+    /// Whether an exploded row has children in rows of their own, or covered ones.
+    fn has_parts(&self, path: &Path) -> Result<bool, RowsError> {
+        let mut parts = Parts::new(path.clone());
+        Ok(parts.next(self)?.is_some())
     }
 
     /// Removes a row whose map emptied: a record shows again what it covered.

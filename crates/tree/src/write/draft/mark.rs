@@ -2,32 +2,27 @@
 
 use sapwood_value::{Text, Value};
 
-use super::super::value::prune;
+use super::super::value::{prune, take_part};
 use super::Draft;
+use super::tree::PutBelow;
 use crate::declared::Pattern;
 use crate::walk::{inline, nearest};
 use crate::{Below, Path, Row, RowKind, RowsError, is_segment};
 
 impl Draft<'_> {
-    /// Marks what the HTTP door's PUT wrote: the path itself; above two segments each path of two segments that the
-    /// value has, and what ends higher.
+    /// Marks what the HTTP door's PUT wrote, as far as it is not a record yet: the path itself; above two segments each
+    /// path of two segments that the value has, and what ends higher.
     pub(super) fn mark_put(&mut self, path: &Path, value: &Value) -> Result<(), RowsError> {
-        match (path.len(), value) {
-            (0, Value::Map(map)) => {
-                for (key, value) in map.iter().filter(|(key, _)| is_segment(key)) {
-                    self.mark_put(&path.child_unchecked(key), value)?;
-                }
-                Ok(())
-            }
-            (0, _) => Ok(()),
-            (1, Value::Map(map)) => {
-                for key in map.keys().filter(|key| is_segment(key)) {
-                    self.mark(&path.child_unchecked(key), false)?;
-                }
-                Ok(())
-            }
-            _ => self.mark(path, false),
+        let mut marked = Vec::new();
+        if path.len() > 1 || !path.is_root() && value.as_map().is_none() {
+            marked.push(path.clone());
+        } else {
+            marked_in(path, value, &mut marked);
         }
+        for path in marked {
+            self.mark(&path, false)?;
+        }
+        Ok(())
     }
 
     /// Marks what the HTTP door's PATCH wrote: paths of two segments only, and nothing where it only removes.
@@ -60,22 +55,47 @@ impl Draft<'_> {
         }
     }
 
-    /// Makes records of the declared resources that a tree write put something at, above or below.
-    pub(super) fn mark_declared(&mut self, path: &Path, value: &Value) -> Result<(), RowsError> {
-        if self.settings.declared.is_empty() {
-            return Ok(());
+    /// Takes out of a value that is put at `path`, and out of what of it goes to `records` below, what becomes a record
+    /// by itself: by declaration, or by a door's `mark` in the plain tree.
+    pub(super) fn take_marked(
+        &self,
+        path: &Path,
+        value: &mut Value,
+        mark: bool,
+        records: &mut Vec<PutBelow>,
+    ) {
+        let mut taken = Vec::new();
+        for record in records.iter_mut() {
+            let found = self.declared_below(&record.path, &record.document);
+            take_records(&record.path, &mut record.document, found, &mut taken);
         }
+        let mut found = self.declared_below(path, value);
+        if mark {
+            marked_in(path, value, &mut found);
+        }
+        take_records(path, value, found, &mut taken);
+        records.append(&mut taken);
+    }
+
+    /// The declared resources below a path that a value put there has something for.
+    fn declared_below(&self, path: &Path, value: &Value) -> Vec<Path> {
         let mut found = Vec::new();
         for pattern in self.settings.declared.patterns() {
-            if pattern.len() <= path.len() {
-                let at = path.prefix(pattern.len());
-                if pattern.matches(&at) {
-                    found.push(at);
-                }
-            } else if pattern.matches_above(path) {
+            if pattern.len() > path.len() && pattern.matches_above(path) {
                 declared_in(pattern, path, value, &mut found);
             }
         }
+        found
+    }
+
+    /// Makes a record of the declared resource that a tree write put something at, or in.
+    pub(super) fn mark_declared(&mut self, path: &Path) -> Result<(), RowsError> {
+        let patterns = self.settings.declared.patterns().iter();
+        let found: Vec<Path> = patterns
+            .filter(|pattern| pattern.len() <= path.len())
+            .filter(|pattern| pattern.matches(&path.prefix(pattern.len())))
+            .map(|pattern| path.prefix(pattern.len()))
+            .collect();
         for path in found {
             self.mark(&path, true)?;
         }
@@ -136,6 +156,38 @@ impl Draft<'_> {
         row.records = row.below != Below::Nothing;
         self.fill(path, row)?;
         Ok(true)
+    }
+}
+
+/// Takes what a value at `path` has at the paths found below it.
+fn take_records(path: &Path, value: &mut Value, mut found: Vec<Path>, taken: &mut Vec<PutBelow>) {
+    // From below, as a record's document is what those in it leave.
+    found.sort_by_key(|path| std::cmp::Reverse(path.len()));
+    for at in found {
+        let segments = at.segments_below(path);
+        if let Some(document) = segments.and_then(|segments| take_part(value, segments)) {
+            taken.push(PutBelow {
+                path: at,
+                document,
+                kept: None,
+                same: false,
+            });
+        }
+    }
+}
+
+/// The paths of two segments that a value at a path above them has, and what ends higher.
+fn marked_in(path: &Path, value: &Value, found: &mut Vec<Path>) {
+    let Some(map) = value.as_map().filter(|_| path.len() < 2) else {
+        return;
+    };
+    for (key, value) in map.iter().filter(|(key, _)| is_segment(key)) {
+        let child = path.child_unchecked(key);
+        if child.len() < 2 && value.as_map().is_some() {
+            marked_in(&child, value, found);
+        } else {
+            found.push(child);
+        }
     }
 }
 

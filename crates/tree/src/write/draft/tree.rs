@@ -6,7 +6,7 @@ use sapwood_value::{Text, Value, key_cmp};
 
 use super::super::value::{Excess, check, prune, put_in, spell_out, take_part};
 use super::{Draft, WriteError};
-use crate::walk::{inline, nearest};
+use crate::walk::{Parts, inline, nearest};
 use crate::{Below, Path, ReadError, Row, RowKind, Rows, RowsError, is_segment};
 
 /// What lies strictly below a path that is written.
@@ -17,12 +17,14 @@ enum Under {
     Many,
 }
 
-/// A record below a put that goes on, with its part of the value.
-struct Kept {
-    path: Path,
-    row: Arc<Row>,
-    document: Value,
-    same: bool,
+/// A record below a put, with its part of the value.
+pub(super) struct PutBelow {
+    pub(super) path: Path,
+    pub(super) document: Value,
+    /// Its row, if it is kept.
+    pub(super) kept: Option<Arc<Row>>,
+    /// Whether its document stays the same.
+    pub(super) same: bool,
 }
 
 impl Draft<'_> {
@@ -36,11 +38,11 @@ impl Draft<'_> {
         if value.is_null() {
             return self.delete(path);
         }
-        let existed = self.put(path, value)?;
+        let existed = self.put(path, value, mark)?;
         if mark {
             self.mark_put(path, value)?;
         }
-        self.mark_declared(path, value)?;
+        self.mark_declared(path)?;
         Ok(existed)
     }
 
@@ -56,7 +58,7 @@ impl Draft<'_> {
         let value_of = |value: &Option<Value>| value.clone().filter(|value| !value.is_null());
         for (key, value) in entries {
             if let Some(value) = value_of(value) {
-                self.put(&self.child(path, key)?, &value)?;
+                self.put(&self.child(path, key)?, &value, false)?;
             }
         }
         for (key, value) in entries {
@@ -68,8 +70,8 @@ impl Draft<'_> {
             self.mark_merge(path, entries)?;
         }
         for (key, value) in entries {
-            if let Some(value) = value_of(value) {
-                self.mark_declared(&path.child_unchecked(key), &value)?;
+            if value_of(value).is_some() {
+                self.mark_declared(&path.child_unchecked(key))?;
             }
         }
         Ok(existed)
@@ -92,24 +94,43 @@ impl Draft<'_> {
         Ok(child)
     }
 
-    /// Makes the tree value at a path exactly this, and keeps the records that it has something for.
-    fn put(&mut self, path: &Path, value: &Value) -> Result<bool, WriteError> {
+    /// Makes the tree value at a path exactly this, and keeps the records that it has something for. What becomes a
+    /// record below the path, or in a place of its own, is written as one at once.
+    fn put(&mut self, path: &Path, value: &Value, mark: bool) -> Result<bool, WriteError> {
         self.check_value(path, value)?;
         let mut value = value.clone();
         spell_out(&mut value);
         let under = self.under(path)?;
         let existed = self.existed(path, &under)?;
-        let kept = self.keep(path, &mut value, &under)?;
+        let mut records = self.keep(path, &mut value, &under)?;
+        let mark = mark && crate::record_of(self, path)?.is_none();
+        self.take_marked(path, &mut value, mark, &mut records);
+        for record in &mut records {
+            record.same = record.kept.is_some() && self.own_is(&record.path, &record.document)?;
+        }
         if !self.own_is(path, &value)? {
             self.touch(path)?;
         }
         self.clear(path, under)?;
-        self.set_own(path, value)?;
+        if mark
+            && (path.len() > 1 || !path.is_root() && value.as_map().is_none())
+            && self.is_free(path)?
+        {
+            self.fill(path, Row::new(RowKind::Record, value, self.seq))?;
+        } else {
+            self.set_own(path, value)?;
+        }
         // From above, so that each finds the rows above it and tells them of itself.
-        for kept in kept.into_iter().rev() {
-            self.put_kept(kept)?;
+        records.sort_by_key(|record| record.path.len());
+        for record in records {
+            self.put_below(record)?;
         }
         Ok(existed)
+    }
+
+    /// Whether a path has nothing of its own, and all above it are maps: then a record there changes nothing else.
+    fn is_free(&self, path: &Path) -> Result<bool, RowsError> {
+        Ok(nearest(self, path)?.is_none_or(|(at, row)| at != *path && row.exploded))
     }
 
     pub(super) fn check_value(&self, path: &Path, value: &Value) -> Result<(), WriteError> {
@@ -163,7 +184,12 @@ impl Draft<'_> {
     }
 
     /// Takes out of a value what goes to the records below it, the deepest first.
-    fn keep(&self, path: &Path, value: &mut Value, under: &Under) -> Result<Vec<Kept>, RowsError> {
+    fn keep(
+        &self,
+        path: &Path,
+        value: &mut Value,
+        under: &Under,
+    ) -> Result<Vec<PutBelow>, RowsError> {
         let mut records = match under {
             Under::Few(rows) => {
                 let records = rows.iter().filter(|(_, row)| row.is_record());
@@ -178,11 +204,11 @@ impl Draft<'_> {
                 .segments_below(path)
                 .and_then(|segments| take_part(value, segments));
             if let Some(document) = part {
-                kept.push(Kept {
-                    same: self.own_is(&at, &document)?,
+                kept.push(PutBelow {
                     path: at,
-                    row,
                     document,
+                    kept: Some(row),
+                    same: false,
                 });
             }
         }
@@ -295,16 +321,25 @@ impl Draft<'_> {
         self.fill(&part, row)
     }
 
-    fn put_kept(&mut self, kept: Kept) -> Result<(), RowsError> {
-        let mut row = Row::clone(&kept.row);
-        row.fragment = kept.document;
+    fn put_below(&mut self, record: PutBelow) -> Result<(), RowsError> {
+        let PutBelow {
+            path,
+            document,
+            kept,
+            same,
+        } = record;
+        let Some(row) = kept else {
+            return self.fill(&path, Row::new(RowKind::Record, document, self.seq));
+        };
+        let mut row = Row::clone(&row);
+        row.fragment = document;
         row.exploded = false;
         row.below = Below::Nothing;
         row.records = false;
         row.covered = None;
-        self.fill(&kept.path, row)?;
-        if !kept.same {
-            self.touch_record(&kept.path)?;
+        self.fill(&path, row)?;
+        if !same {
+            self.touch_record(&path)?;
         }
         Ok(())
     }
@@ -424,15 +459,9 @@ impl Draft<'_> {
         if row.fragment.as_map().is_some_and(|map| !map.is_empty()) {
             return Ok(false);
         }
-        let mut cursor = crate::walk::Cursor::new(path.clone());
-        while let Some((at, below)) = cursor.next(self)? {
-            cursor.skip_subtree(&at);
-            let counts = if below.is_record() {
-                below.covered.is_some()
-            } else {
-                !self.vanishes(&at, &below)?
-            };
-            if counts {
+        let mut parts = Parts::new(path.clone());
+        while let Some((at, below)) = parts.next(self)? {
+            if below.is_record() || !self.vanishes(&at, &below)? {
                 return Ok(false);
             }
         }

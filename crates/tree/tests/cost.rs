@@ -1,0 +1,232 @@
+//! What writes cost: how much is read, and how much is written, whatever lies around.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use sapwood_tree::{
+    Draft, Limits, MemoryRows, Op, OpKind, Path, Row, RowChanges, Rows, RowsError, Settings, Skip,
+    own, tree_value,
+};
+use sapwood_value::{Map, Value};
+
+/// Rows that count what is asked of them.
+struct Counted<'a> {
+    rows: &'a MemoryRows,
+    looked_up: Cell<usize>,
+    scans: Cell<usize>,
+    scanned: Cell<usize>,
+}
+
+impl Rows for Counted<'_> {
+    fn row(&self, path: &Path) -> Result<Option<Arc<Row>>, RowsError> {
+        self.looked_up.set(self.looked_up.get() + 1);
+        self.rows.row(path)
+    }
+
+    fn scan(
+        &self,
+        under: &Path,
+        after: Option<(&Path, Skip)>,
+        max: usize,
+    ) -> Result<Vec<(Path, Arc<Row>)>, RowsError> {
+        let found = self.rows.scan(under, after, max)?;
+        self.scans.set(self.scans.get() + 1);
+        self.scanned.set(self.scanned.get() + found.len());
+        Ok(found)
+    }
+}
+
+#[derive(Debug)]
+struct Cost {
+    changes: RowChanges,
+    looked_up: usize,
+    scans: usize,
+    scanned: usize,
+}
+
+fn path(text: &str) -> Path {
+    Path::parse(text, &Limits::default()).unwrap()
+}
+
+fn put(at: &str, value: impl Into<Value>, mark: bool) -> Op {
+    let value = value.into();
+    Op {
+        path: path(at),
+        kind: OpKind::Put { value, mark },
+    }
+}
+
+fn delete(at: &str) -> Op {
+    Op {
+        path: path(at),
+        kind: OpKind::Delete,
+    }
+}
+
+/// Commits, and says what that took.
+fn commit(rows: &mut MemoryRows, seq: u64, ops: &[Op]) -> Cost {
+    let settings = Settings::default();
+    let counted = Counted {
+        rows,
+        looked_up: Cell::new(0),
+        scans: Cell::new(0),
+        scanned: Cell::new(0),
+    };
+    let mut draft = Draft::new(&counted, seq, &settings);
+    for op in ops {
+        draft.apply(op).unwrap();
+    }
+    let cost = Cost {
+        changes: draft.finish().unwrap(),
+        looked_up: counted.looked_up.get(),
+        scans: counted.scans.get(),
+        scanned: counted.scanned.get(),
+    };
+    rows.apply(&cost.changes);
+    cost
+}
+
+/// A map of 100,000 children at `at`.
+fn crowd(at: &str, mark: bool) -> MemoryRows {
+    let children: Map = (0..100_000).map(|n| (format!("-N{n:06}"), n)).collect();
+    let mut rows = MemoryRows::new();
+    commit(&mut rows, 1, &[put(at, children, mark)]);
+    assert!(rows.len() >= 100_000);
+    rows
+}
+
+#[test]
+fn a_put_over_100_000_rows_is_one_cut_and_reads_few() {
+    for mark in [false, true] {
+        let mut rows = crowd("/rooms/1/messages", mark);
+        let value: Map = [("a", 1), ("-N000007", 8)].into_iter().collect();
+        let cost = commit(
+            &mut rows,
+            2,
+            &[put("/rooms/1/messages", value.clone(), mark)],
+        );
+        assert_eq!(cost.changes.cuts, [path("/rooms/1/messages")]);
+        assert!(cost.changes.rows.len() <= 2, "{cost:?}");
+        assert!(cost.looked_up + cost.scanned < 300, "{cost:?}");
+        let held = tree_value(&rows, &path("/rooms/1/messages"), usize::MAX);
+        assert_eq!(held.unwrap(), Some(Value::Map(value)));
+        assert!(rows.len() < 10);
+    }
+}
+
+#[test]
+fn a_delete_of_100_000_rows_is_one_cut_and_reads_few() {
+    for at in ["/rooms/1/messages", "/rooms", ""] {
+        let mut rows = crowd("/rooms/1/messages", true);
+        let cost = commit(&mut rows, 2, &[delete(at)]);
+        assert_eq!(cost.changes.cuts, [path(at)]);
+        assert!(cost.looked_up + cost.scanned < 200, "{cost:?}");
+        assert!(rows.is_empty(), "{rows:?}");
+    }
+}
+
+#[test]
+fn a_put_over_a_million_records_reads_what_it_says_and_keeps_those() {
+    let mut rows = MemoryRows::new();
+    let children: Map = (0..100_000).map(|n| (format!("{n}"), n)).collect();
+    commit(&mut rows, 1, &[put("/t", children, true)]);
+    let value: Map = [("5", 5), ("6", 7), ("x", 8)].into_iter().collect();
+    let cost = commit(&mut rows, 2, &[put("/t", value, false)]);
+    assert_eq!(cost.changes.cuts, [path("/t")]);
+    assert!(cost.looked_up + cost.scanned < 300, "{cost:?}");
+    let version = |at: &str| rows.row(&path(at)).unwrap().unwrap().version;
+    assert_eq!((version("/t/5"), version("/t/6")), (1, 2));
+    assert!(rows.row(&path("/t/6")).unwrap().unwrap().is_record());
+    assert_eq!(
+        own(&rows, &path("/t"), 99).unwrap(),
+        Some(Value::Map([("x", 8)].into_iter().collect()))
+    );
+}
+
+#[test]
+fn a_push_into_100_000_children_writes_one_small_row() {
+    for mark in [false, true] {
+        let mut rows = crowd("/rooms/1/messages", mark);
+        let cost = commit(
+            &mut rows,
+            2,
+            &[put("/rooms/1/messages/-N999999", "hello", false)],
+        );
+        // A record knows the commit that last changed it: its own row is written, too.
+        assert_eq!(cost.changes.rows.len(), if mark { 2 } else { 1 });
+        assert!(cost.changes.cuts.is_empty());
+        assert!(cost.looked_up <= 6 && cost.scanned <= 1, "{cost:?}");
+        let cost = commit(&mut rows, 3, &[delete("/rooms/1/messages/-N999999")]);
+        assert_eq!(cost.changes.rows.len(), if mark { 2 } else { 1 });
+        assert!(cost.looked_up <= 6 && cost.scanned <= 32, "{cost:?}");
+    }
+}
+
+#[test]
+fn a_put_of_a_small_record_looks_up_its_way_and_scans_nothing() {
+    let mut rows = MemoryRows::new();
+    let document = |n: i64| Value::Map([("a", n), ("b", 2)].into_iter().collect());
+    commit(&mut rows, 1, &[put("/t/1", document(1), true)]);
+    let cost = commit(&mut rows, 2, &[put("/t/1", document(2), true)]);
+    assert_eq!((cost.looked_up, cost.scans), (1, 0), "{cost:?}");
+    assert_eq!(cost.changes.rows.len(), 1);
+    // A new one is looked for up to the root, and something below it once.
+    let cost = commit(&mut rows, 3, &[put("/t/2", document(1), true)]);
+    assert!(cost.looked_up <= 3 && cost.scans <= 1, "{cost:?}");
+    assert_eq!(cost.changes.rows.len(), 1);
+}
+
+#[test]
+fn a_retained_publish_over_a_large_record_is_one_cut() {
+    let mut rows = crowd("/rooms/1", true);
+    let op = Op {
+        path: path("/rooms/1"),
+        kind: OpKind::PutRecord {
+            document: Value::from("ON"),
+            payload: None,
+        },
+    };
+    let cost = commit(&mut rows, 2, &[op]);
+    assert_eq!(cost.changes.cuts, [path("/rooms/1")]);
+    assert!(cost.looked_up + cost.scanned < 200, "{cost:?}");
+    assert_eq!(rows.len(), 1);
+}
+
+#[test]
+fn marking_a_large_value_writes_one_row() {
+    let mut rows = crowd("/rooms/1", false);
+    let op = Op {
+        path: path("/rooms/1"),
+        kind: OpKind::Mark,
+    };
+    let cost = commit(&mut rows, 2, &[op]);
+    assert!(cost.changes.rows.len() <= 2, "{cost:?}");
+    assert!(cost.looked_up + cost.scanned < 50, "{cost:?}");
+    assert!(rows.row(&path("/rooms/1")).unwrap().unwrap().is_record());
+}
+
+#[test]
+fn a_write_that_changes_nothing_writes_nothing() {
+    let mut rows = MemoryRows::new();
+    let small: Map = [("a", 1), ("b", 2)].into_iter().collect();
+    let large: Map = (0..2000).map(|n| (format!("k{n}"), n)).collect();
+    let ops = [
+        put("/t/1", small.clone(), true),
+        put("/t/2", large.clone(), true),
+        put("/plain", small, false),
+    ];
+    commit(&mut rows, 1, &ops);
+    let cost = commit(&mut rows, 2, &ops[..1]);
+    assert!(cost.changes.is_empty(), "{cost:?}");
+    let cost = commit(
+        &mut rows,
+        2,
+        &[put("/t/1/a", 1, true), put("/plain/b", 2, false)],
+    );
+    assert!(cost.changes.is_empty(), "{cost:?}");
+    // Of a large one the rows may be written again, but its version stays.
+    commit(&mut rows, 3, &[put("/t/2", large, true)]);
+    assert_eq!(rows.row(&path("/t/2")).unwrap().unwrap().version, 1);
+    commit(&mut rows, 4, &[put("/t/2/k7", 8, true)]);
+    assert_eq!(rows.row(&path("/t/2")).unwrap().unwrap().version, 4);
+}
