@@ -247,7 +247,7 @@ fn check(steps: &[Step], settings: RowSettings, on_disk: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn a_store_on_disk_says_what_the_map_says(steps in prop::collection::vec(steps(), 1..40)) {
