@@ -1,6 +1,6 @@
 //! The first lines that a person sees, on standard output. The first line always holds the address.
 
-use std::{fmt::Write, net::SocketAddr};
+use std::net::SocketAddr;
 
 use crate::config::{Config, Durability};
 
@@ -57,15 +57,13 @@ fn about(address: SocketAddr, config: &Config) -> String {
         .filter(|name| *name != "default")
         .collect();
     if !others.is_empty() {
-        // Writing to a string never fails.
-        drop(writeln!(text, "database default: http://{address}/"));
+        text += &format!("database default: http://{address}/\n");
     }
     for name in others {
-        drop(writeln!(
-            text,
-            "database {name}: http://{address}/?ns={name} or http://{name}.localhost:{}/",
-            address.port()
-        ));
+        let port = address.port();
+        text += &format!(
+            "database {name}: http://{address}/?ns={name} or http://{name}.localhost:{port}/\n"
+        );
     }
     text
 }

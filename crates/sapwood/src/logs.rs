@@ -10,7 +10,7 @@ use crate::config::{LogConfig, LogFormat};
 ///
 /// # Errors
 /// A sentence that says what is wrong with `log.filter`.
-pub fn start(config: &LogConfig) -> Result<(), String> {
+pub(crate) fn start(config: &LogConfig) -> Result<(), String> {
     let filter = EnvFilter::try_new(&config.filter).map_err(|error| {
         format!("expected a level such as info, or module=level pairs: {error}")
     })?;
@@ -41,7 +41,7 @@ pub fn start(config: &LogConfig) -> Result<(), String> {
 }
 
 /// A panic ends its connection and nothing else; it is counted and logged as the bug that it is.
-pub fn count_panics() {
+pub(crate) fn count_panics() {
     let panics = metrics::counter!("sapwood_panics_total");
     std::panic::set_hook(Box::new(move |panic| {
         panics.increment(1);

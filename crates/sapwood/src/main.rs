@@ -4,9 +4,10 @@ use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 use sapwood::{
+    Failure,
     cli::{Cli, Command},
     config::Loaded,
-    run::{self, Failure, Mode},
+    run::{self, Mode},
 };
 
 #[global_allocator]

@@ -35,7 +35,10 @@ impl SmallDisk {
     /// # Errors
     /// The system refused.
     pub fn make_read_only(&self) -> Result<()> {
-        let status = Command::new("mount").args(["-o", "remount,ro"]).arg(self.path()).status()?;
+        let status = Command::new("mount")
+            .args(["-o", "remount,ro"])
+            .arg(self.path())
+            .status()?;
         if !status.success() {
             bail!("the small disk could not be made read-only");
         }

@@ -81,6 +81,10 @@ impl StoreConfig {
     }
 
     /// The engine's bounds, as the core takes them.
+    #[expect(
+        clippy::field_reassign_with_default,
+        reason = "the struct may grow, so only its own crate can write it out"
+    )]
     pub fn rows(&self) -> RowSettings {
         let mut rows = RowSettings::default();
         rows.cache_bytes = self.cache_bytes;

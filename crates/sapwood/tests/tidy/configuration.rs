@@ -35,10 +35,9 @@ fn fields(file: &str, name: &str) -> Vec<(String, String)> {
         } else if let Some(field) = line
             .strip_prefix("pub ")
             .and_then(|rest| rest.split(':').next())
+            && !field.starts_with("struct")
         {
-            if !field.starts_with("struct") {
-                fields.push((field.to_owned(), std::mem::take(&mut doc).join(" ")));
-            }
+            fields.push((field.to_owned(), std::mem::take(&mut doc).join(" ")));
         }
     }
     fields
