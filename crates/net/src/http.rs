@@ -258,11 +258,13 @@ impl Guarded {
         self.close(Closed::Lost).await
     }
 
-    async fn fail(mut self, error: &hyper::Error) -> Closed {
-        match self.refusal {
-            Some(refusal) => self.refuse(refusal).await,
-            None if error.is_parse() => self.close(Closed::Refused("malformed request")).await,
-            None => Closed::Lost,
+    /// Ends the connection that hyper has let go, with a word to the client if it broke the framing.
+    async fn end(mut self, result: hyper::Result<Closed>) -> Closed {
+        match (self.refusal, result) {
+            (Some(refusal), _) => self.refuse(refusal).await,
+            (None, Ok(closed)) => self.close(closed).await,
+            (None, Err(error)) if error.is_parse() => self.close(Closed::Refused("malformed request")).await,
+            (None, Err(_)) => Closed::Lost,
         }
     }
 

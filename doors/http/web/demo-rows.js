@@ -85,6 +85,7 @@ export class Rows {
     this.#select(tree.root, false);
     list.onkeydown = (event) => this.#key(event);
     list.onclick = (event) => this.#click(event);
+    list.onpointerover = (event) => this.#offer(this.#nodeAt(event.target));
     list.ondblclick = (event) => event.target.closest(".value") && this.edit(this.#nodeAt(event.target));
   }
 
@@ -151,7 +152,7 @@ export class Rows {
 
   #makeView(node) {
     const twisty = element("button", { type: "button", className: "twisty", tabIndex: -1, ariaHidden: "true" }, icon("twisty"));
-    const key = element("span", { className: "key" }, node.parent ? node.key : (this.#base.at(-1) ?? "/"));
+    const key = element("span", { className: "key" }, node.parent ? node.key || '""' : (this.#base.at(-1) ?? "/"));
     const value = element("span", { className: "value" });
     const acts = element("span", { className: "acts" });
     const row = element("div", { className: "row" }, twisty, key, value, acts);
@@ -170,13 +171,17 @@ export class Rows {
     }
   }
 
-  #drawRow(node, { item, value }) {
+  #drawRow(node, { item, value, acts }) {
     const level = node.path.length + 1;
     item.ariaLevel = String(level);
     item.classList.toggle("leaf", !node.isContainer);
     if (node.isContainer) item.ariaExpanded = String(node.open);
     else item.removeAttribute("aria-expanded");
-    value.dataset.kind = node.kind;
+    if (value.dataset.kind !== node.kind) {
+      value.dataset.kind = node.kind;
+      acts.replaceChildren();
+      if (node === this.#selected) this.#drawActs(node);
+    }
     const text = node.open ? countText(node) : preview(node);
     if (value.textContent !== text) value.textContent = text;
     value.title = node.isContainer ? "" : scalarText(node);
@@ -223,6 +228,10 @@ export class Rows {
   }
 
   // What a row offers.
+
+  #offer(node) {
+    if (node && !this.#view(node).acts.hasChildNodes()) this.#drawActs(node);
+  }
 
   #drawActs(node) {
     const { acts } = this.#view(node);
