@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 
-const binary = process.env.SAPWOOD_BIN ?? resolve(import.meta.dirname, "../../target/release/sapwood");
+const binary = process.env.TESTED_BINARY ?? resolve(import.meta.dirname, "../../target/release/sapwood");
 
 export class Server {
   /** Starts `sapwood dev` with these further arguments. */

@@ -97,7 +97,7 @@ test("?since= goes on where it says, without a first state", async () => {
 
 test("a version that the server does not know is answered by a reset and the state", async () => {
   await server.put("/sse-reset/a", 1);
-  const { source, next } = open("/sse-reset/a?since=nosuchlog.1");
+  const { source, next } = open("/sse-reset/a?since=00000000abc.1");
   assert.equal((await next("the reset")).type, "reset");
   const state = await next("the state");
   assert.deepEqual([state.type, state.value], ["put", 1]);

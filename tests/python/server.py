@@ -8,7 +8,7 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-BINARY = os.environ.get("SAPWOOD_BIN", str(ROOT / "target" / "release" / "sapwood"))
+BINARY = os.environ.get("TESTED_BINARY", str(ROOT / "target" / "release" / "sapwood"))
 
 
 class ServerCase(unittest.TestCase):
