@@ -13,7 +13,7 @@ mod topic;
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 
 /// What to measure, and for how long.
@@ -68,7 +68,7 @@ pub struct Plan {
 fn main() -> Result<()> {
     let options = Options::parse();
     let plan = Plan {
-        sapwood: options.sapwood,
+        sapwood: options.sapwood.clone(),
         window: Duration::from_secs(options.seconds.clamp(1, 60)),
         rounds: options.rounds.clamp(1, 20),
     };
@@ -77,16 +77,25 @@ fn main() -> Result<()> {
         some => some,
     };
     report::heading();
+    let mut failures = 0;
     for what in chosen {
-        match what {
-            What::Put => scenario::put(&plan)?,
-            What::SlowFlush => scenario::slow_flush(&plan)?,
-            What::Get => scenario::get(&plan)?,
-            What::FanOut => scenario::fan_out(&plan)?,
-            What::Topic => topic::prefixes(&plan, options.prefix_mib << 20)?,
-            What::Start => resting::start(&plan)?,
-            What::Resting => resting::connections(&plan, options.resting.min(20_000))?,
+        if let Err(error) = measure(*what, &options, &plan) {
+            eprintln!("{what:?}: {error:#}");
+            failures += 1;
         }
     }
+    ensure!(failures == 0, "{failures} measurements failed");
     Ok(())
+}
+
+fn measure(what: What, options: &Options, plan: &Plan) -> Result<()> {
+    match what {
+        What::Put => scenario::put(plan),
+        What::SlowFlush => scenario::slow_flush(plan),
+        What::Get => scenario::get(plan),
+        What::FanOut => scenario::fan_out(plan),
+        What::Topic => topic::prefixes(plan, options.prefix_mib << 20),
+        What::Start => resting::start(plan),
+        What::Resting => resting::connections(plan, options.resting.min(18_000)),
+    }
 }

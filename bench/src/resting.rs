@@ -52,7 +52,7 @@ pub fn start(plan: &Plan) -> Result<()> {
 pub fn connections(plan: &Plan, count: usize) -> Result<()> {
     for (stream, name) in [(Stream::WebSocket, "WebSocket"), (Stream::Sse, "SSE")] {
         let server = ServerBuilder::dev(&plan.sapwood)
-            .argument("--memory")
+            .set("store.durability=memory")
             .start()?;
         let mut exchange = Exchange::connect(server.address(), Framing::Http)?;
         exchange.send(&exchange::write_request("PUT", "/sensors/341", "1"))?;

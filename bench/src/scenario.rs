@@ -115,7 +115,7 @@ pub fn get(plan: &Plan) -> Result<()> {
 pub fn fan_out(plan: &Plan) -> Result<()> {
     for stream in [Stream::Sse, Stream::WebSocket] {
         let server = ServerBuilder::dev(&plan.sapwood)
-            .argument("--memory")
+            .set("store.durability=memory")
             .start()?;
         let nchan = Peer::nginx(1, NCHAN)?;
         let ours = FanOut {
