@@ -162,16 +162,14 @@ async fn serve_requests<H: Handler>(
             Ended::TakenOver(guarded.socket.after(parts.read_buf), takeover)
         }
         Turn::Expired => Ended::Closed(guarded.expire().await),
-        Turn::Ended(Ok(())) => Ended::Closed(
-            guarded
-                .close(if draining {
-                    Closed::Drained
-                } else {
-                    Closed::Orderly
-                })
-                .await,
-        ),
-        Turn::Ended(Err(error)) => Ended::Closed(guarded.fail(&error).await),
+        Turn::Ended(result) => {
+            let orderly = if draining {
+                Closed::Drained
+            } else {
+                Closed::Orderly
+            };
+            Ended::Closed(guarded.end(result.map(|()| orderly)).await)
+        }
     }
 }
 
@@ -263,7 +261,9 @@ impl Guarded {
         match (self.refusal, result) {
             (Some(refusal), _) => self.refuse(refusal).await,
             (None, Ok(closed)) => self.close(closed).await,
-            (None, Err(error)) if error.is_parse() => self.close(Closed::Refused("malformed request")).await,
+            (None, Err(error)) if error.is_parse() => {
+                self.close(Closed::Refused("malformed request")).await
+            }
             (None, Err(_)) => Closed::Lost,
         }
     }

@@ -1,5 +1,10 @@
 //! What a client asks for beside an HTTP method: the entries of a batch, and the commands of a WebSocket.
-#![warn(clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#![warn(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 
 use std::time::Duration;
 
@@ -57,20 +62,37 @@ pub struct Command {
 }
 
 /// Reads a WebSocket message.
-pub fn read_command(message: &[u8], format: Format, limits: &Limits, paths: &PathLimits) -> Command {
-    let nobody = |problem: Problem| Command { id: Value::Null, operation: Err(problem) };
+pub fn read_command(
+    message: &[u8],
+    format: Format,
+    limits: &Limits,
+    paths: &PathLimits,
+) -> Command {
+    let nobody = |problem: Problem| Command {
+        id: Value::Null,
+        operation: Err(problem),
+    };
     let value = match format.decode(message, limits) {
         Ok(value) => value,
         Err(error) => return nobody(error.into()),
     };
     let Value::Map(mut map) = value else {
-        return nobody(Problem::new(&problem::BAD_OPERATION, "a command is a map with an op").hint(r#"{"id":1,"op":"put","path":"/a","value":1}"#));
+        return nobody(
+            Problem::new(&problem::BAD_OPERATION, "a command is a map with an op")
+                .hint(r#"{"id":1,"op":"put","path":"/a","value":1}"#),
+        );
     };
     let id = map.remove("id").unwrap_or(Value::Null);
     if matches!(id, Value::Map(_) | Value::Array(_) | Value::Bytes(_)) {
-        return nobody(Problem::new(&problem::BAD_OPERATION, "a command's id is a string or a number"));
+        return nobody(Problem::new(
+            &problem::BAD_OPERATION,
+            "a command's id is a string or a number",
+        ));
     }
-    Command { id, operation: read_operation(map, Where::Command, paths) }
+    Command {
+        id,
+        operation: read_operation(map, Where::Command, paths),
+    }
 }
 
 /// Reads the body of a batch: an array of operations.
@@ -79,11 +101,18 @@ pub fn read_command(message: &[u8], format: Format, limits: &Limits, paths: &Pat
 /// A problem with status 400, with the index of the entry where there is one.
 pub fn read_batch(body: Value, paths: &PathLimits) -> Result<Vec<Operation>, Problem> {
     let Value::Array(entries) = body else {
-        return Err(Problem::new(&problem::BAD_OPERATION, "a batch is an array of operations").hint(r#"[{"op":"put","path":"/a","value":1}]"#));
+        return Err(
+            Problem::new(&problem::BAD_OPERATION, "a batch is an array of operations")
+                .hint(r#"[{"op":"put","path":"/a","value":1}]"#),
+        );
     };
     let read = |(index, entry)| match entry {
-        Value::Map(map) => read_operation(map, Where::Batch, paths).map_err(|problem| problem.at(index)),
-        _ => Err(Problem::new(&problem::BAD_OPERATION, "an operation of a batch is a map").at(index)),
+        Value::Map(map) => {
+            read_operation(map, Where::Batch, paths).map_err(|problem| problem.at(index))
+        }
+        _ => {
+            Err(Problem::new(&problem::BAD_OPERATION, "an operation of a batch is a map").at(index))
+        }
     };
     entries.into_iter().enumerate().map(read).collect()
 }
@@ -107,7 +136,9 @@ fn read_operation(mut map: Map, place: Where, paths: &PathLimits) -> Result<Oper
         None => None,
     };
     let value = map.remove("value").map(spelling::read).transpose()?;
-    let conditions = map.remove("if").map_or_else(|| Ok(Vec::new()), read_conditions)?;
+    let conditions = map
+        .remove("if")
+        .map_or_else(|| Ok(Vec::new()), read_conditions)?;
     let ttl = map.remove("ttl").map(|ttl| read_ttl(&ttl)).transpose()?;
     let (mut owner, mut at_end) = (false, false);
     if place == Where::Command {
@@ -117,7 +148,15 @@ fn read_operation(mut map: Map, place: Where, paths: &PathLimits) -> Result<Oper
     if let Some(key) = map.keys().next() {
         return Err(bad(format!("an operation has no member {key:?}")));
     }
-    let operation = Operation { name, path, value, conditions, ttl, owner, at_end };
+    let operation = Operation {
+        name,
+        path,
+        value,
+        conditions,
+        ttl,
+        owner,
+        at_end,
+    };
     operation.check()?;
     Ok(operation)
 }
@@ -127,7 +166,9 @@ impl Operation {
     fn check(&self) -> Result<(), Problem> {
         let writes_value = matches!(self.name, Name::Put | Name::Patch | Name::Post);
         match (self.name, &self.value) {
-            (Name::Put | Name::Patch | Name::Post | Name::Publish, None) => return Err(bad("the operation has no value")),
+            (Name::Put | Name::Patch | Name::Post | Name::Publish, None) => {
+                return Err(bad("the operation has no value"));
+            }
             (Name::Get | Name::Delete, Some(_)) => return Err(bad("the operation takes no value")),
             _ => {}
         }
@@ -149,7 +190,9 @@ fn read_name(op: Option<Value>, place: Where) -> Result<Name, Problem> {
         Where::Batch => "put, patch, post or delete",
         Where::Command => "get, put, patch, post, delete or publish",
     };
-    let Some(Value::String(word)) = op else { return Err(bad(format!("op is {known}"))) };
+    let Some(Value::String(word)) = op else {
+        return Err(bad(format!("op is {known}")));
+    };
     match (&*word, place) {
         ("put", _) => Ok(Name::Put),
         ("patch", _) => Ok(Name::Patch),
@@ -171,7 +214,9 @@ fn read_flag(map: &mut Map, key: &str) -> Result<bool, Problem> {
 
 fn read_conditions(value: Value) -> Result<Vec<Condition>, Problem> {
     let shape = || bad(r#"if is {"etag": …}, {"version": …} or {"exists": true or false}"#);
-    let Value::Map(map) = value else { return Err(shape()) };
+    let Value::Map(map) = value else {
+        return Err(shape());
+    };
     let mut conditions = Vec::new();
     for (key, value) in map {
         conditions.push(match (&*key, value) {
@@ -181,7 +226,11 @@ fn read_conditions(value: Value) -> Result<Vec<Condition>, Problem> {
             _ => return Err(shape()),
         });
     }
-    if conditions.is_empty() { Err(shape()) } else { Ok(conditions) }
+    if conditions.is_empty() {
+        Err(shape())
+    } else {
+        Ok(conditions)
+    }
 }
 
 /// A version as a precondition.
@@ -198,7 +247,10 @@ fn read_tags(text: &str) -> Result<TagList, Problem> {
         let list = etag::TagList::parse("etag", std::iter::once(text.as_bytes()))?;
         return Ok(list.as_ref().map_or(TagList::Any, strong));
     }
-    let tag = etag::ClientTag { opaque: text.to_owned(), weak: false };
+    let tag = etag::ClientTag {
+        opaque: text.to_owned(),
+        weak: false,
+    };
     Ok(TagList::Tags(vec![Tag::parse(tag.value())]))
 }
 
@@ -206,7 +258,12 @@ fn read_tags(text: &str) -> Result<TagList, Problem> {
 pub fn strong(list: &etag::TagList) -> TagList {
     match list {
         etag::TagList::Any => TagList::Any,
-        etag::TagList::Tags(tags) => TagList::Tags(tags.iter().filter(|tag| !tag.weak).map(|tag| Tag::parse(tag.value())).collect()),
+        etag::TagList::Tags(tags) => TagList::Tags(
+            tags.iter()
+                .filter(|tag| !tag.weak)
+                .map(|tag| Tag::parse(tag.value()))
+                .collect(),
+        ),
     }
 }
 
@@ -217,7 +274,10 @@ pub fn strong(list: &etag::TagList) -> TagList {
 pub fn read_ttl(value: &Value) -> Result<Duration, Problem> {
     const SECONDS_MAX: f64 = 1e10; // some 300 years
     let seconds = match value {
-        #[expect(clippy::cast_precision_loss, reason = "past 2^53 seconds nobody counts")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "past 2^53 seconds nobody counts"
+        )]
         Value::Int(seconds) => *seconds as f64,
         Value::Float(seconds) => *seconds,
         _ => f64::NAN,
@@ -225,7 +285,10 @@ pub fn read_ttl(value: &Value) -> Result<Duration, Problem> {
     if seconds > 0.0 && seconds <= SECONDS_MAX {
         Ok(Duration::from_secs_f64(seconds))
     } else {
-        Err(Problem::new(&problem::BAD_TTL, "a lifetime is a number of seconds above 0"))
+        Err(Problem::new(
+            &problem::BAD_TTL,
+            "a lifetime is a number of seconds above 0",
+        ))
     }
 }
 
@@ -234,11 +297,21 @@ pub fn read_ttl(value: &Value) -> Result<Duration, Problem> {
 ///
 /// # Errors
 /// A problem with status 400 if the value is no map.
-pub fn merge_entries(value: Value, server_values: &[(Vec<Text>, ServerValue)]) -> Result<Vec<(Text, Option<Value>)>, Problem> {
+pub fn merge_entries(
+    value: Value,
+    server_values: &[(Vec<Text>, ServerValue)],
+) -> Result<Vec<(Text, Option<Value>)>, Problem> {
     let Value::Map(map) = value else {
-        return Err(Problem::new(&problem::MALFORMED, "a PATCH is a map of the children to change"));
+        return Err(Problem::new(
+            &problem::MALFORMED,
+            "a PATCH is a map of the children to change",
+        ));
     };
-    let is_filled = |key: &Text| server_values.iter().any(|(place, _)| place.len() == 1 && place.first() == Some(key));
+    let is_filled = |key: &Text| {
+        server_values
+            .iter()
+            .any(|(place, _)| place.len() == 1 && place.first() == Some(key))
+    };
     Ok(map
         .into_iter()
         .map(|(key, value)| {
@@ -266,7 +339,12 @@ mod tests {
     use super::*;
 
     fn command(text: &str) -> Command {
-        read_command(text.as_bytes(), Format::Json, &Limits::default(), &PathLimits::default())
+        read_command(
+            text.as_bytes(),
+            Format::Json,
+            &Limits::default(),
+            &PathLimits::default(),
+        )
     }
 
     fn refused(text: &str) -> &'static str {
@@ -275,7 +353,9 @@ mod tests {
 
     #[test]
     fn a_command_is_read_whole() {
-        let command = command(r#"{"id":"x","op":"put","path":"/a/b","value":{"c":1},"if":{"exists":false},"ttl":1.5,"owner":true}"#);
+        let command = command(
+            r#"{"id":"x","op":"put","path":"/a/b","value":{"c":1},"if":{"exists":false},"ttl":1.5,"owner":true}"#,
+        );
         assert_eq!(command.id, Value::String("x".into()));
         let operation = command.operation.unwrap();
         assert_eq!(operation.name, Name::Put);
@@ -298,22 +378,48 @@ mod tests {
         assert_eq!(refused("[]"), "bad_operation");
         assert_eq!(refused("{"), "malformed");
         assert_eq!(refused(r#"{"op":"put"}"#), "bad_operation");
-        assert_eq!(refused(r#"{"op":"put","value":1,"paht":"/a"}"#), "bad_operation");
+        assert_eq!(
+            refused(r#"{"op":"put","value":1,"paht":"/a"}"#),
+            "bad_operation"
+        );
         assert_eq!(refused(r#"{"op":"put","value":1,"path":"a"}"#), "bad_path");
         assert_eq!(refused(r#"{"op":"put","value":1,"ttl":0}"#), "bad_ttl");
-        assert_eq!(refused(r#"{"op":"put","value":1,"if":{}}"#), "bad_operation");
+        assert_eq!(
+            refused(r#"{"op":"put","value":1,"if":{}}"#),
+            "bad_operation"
+        );
         assert_eq!(refused(r#"{"op":"delete","value":1}"#), "bad_operation");
         assert_eq!(refused(r#"{"op":"delete","owner":true}"#), "bad_operation");
         assert_eq!(refused(r#"{"op":"get","at_end":true}"#), "bad_operation");
-        assert_eq!(refused(r#"{"op":"put","value":{".value":1,"a":2}}"#), "mixed_value");
+        assert_eq!(
+            refused(r#"{"op":"put","value":{".value":1,"a":2}}"#),
+            "mixed_value"
+        );
     }
 
     #[test]
     fn a_batch_names_the_entry_that_is_wrong() {
-        let batch = |text: &str| read_batch(Format::Json.decode(text.as_bytes(), &Limits::default()).unwrap(), &PathLimits::default());
-        assert_eq!(batch(r#"[{"op":"put","path":"/a","value":null},{"op":"delete","path":"/b"}]"#).unwrap().len(), 2);
-        let problem = batch(r#"[{"op":"delete","path":"/b"},{"op":"get","path":"/a"}]"#).unwrap_err();
-        assert!(String::from_utf8(problem.to_json()).unwrap().contains("\"index\":1"));
+        let batch = |text: &str| {
+            read_batch(
+                Format::Json
+                    .decode(text.as_bytes(), &Limits::default())
+                    .unwrap(),
+                &PathLimits::default(),
+            )
+        };
+        assert_eq!(
+            batch(r#"[{"op":"put","path":"/a","value":null},{"op":"delete","path":"/b"}]"#)
+                .unwrap()
+                .len(),
+            2
+        );
+        let problem =
+            batch(r#"[{"op":"delete","path":"/b"},{"op":"get","path":"/a"}]"#).unwrap_err();
+        assert!(
+            String::from_utf8(problem.to_json())
+                .unwrap()
+                .contains("\"index\":1")
+        );
         assert!(batch(r#"[{"op":"delete"}]"#).is_err());
         assert!(batch(r#"[{"op":"put","path":"/a","value":1,"owner":true}]"#).is_err());
         assert!(batch("{}").is_err());
@@ -321,7 +427,12 @@ mod tests {
 
     #[test]
     fn a_tag_is_taken_with_and_without_its_quotes() {
-        let tags = |text: &str| command(&format!(r#"{{"op":"delete","if":{{"etag":{text}}}}}"#)).operation.unwrap().conditions;
+        let tags = |text: &str| {
+            command(&format!(r#"{{"op":"delete","if":{{"etag":{text}}}}}"#))
+                .operation
+                .unwrap()
+                .conditions
+        };
         let one = Condition::Match(TagList::Tags(vec![Tag::parse("abc.5")]));
         assert_eq!(tags(r#""abc.5-j""#), std::slice::from_ref(&one));
         assert_eq!(tags(r#""\"abc.5-c\"""#), [one]);

@@ -76,6 +76,9 @@ impl HttpConfig {
 
     /// What bounds the number of connections.
     pub fn listener_limits(&self) -> sapwood_net::Limits {
-        sapwood_net::Limits { connections_max: self.connections_max, connections_per_address_max: self.connections_per_address_max }
+        sapwood_net::Limits {
+            connections_max: self.connections_max,
+            connections_per_address_max: self.connections_per_address_max,
+        }
     }
 }

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -71,7 +71,8 @@ impl HttpDoor {
     /// If it has none.
     pub fn new(core: Core, config: HttpConfig, options: Options) -> Result<Self, MissingDefault> {
         let default = core.database("default").ok_or(MissingDefault)?;
-        let count = |outcome: &'static str| counter!("sapwood_http_requests_total", "outcome" => outcome);
+        let count =
+            |outcome: &'static str| counter!("sapwood_http_requests_total", "outcome" => outcome);
         let counters = Counters {
             ok: count("ok"),
             client_errors: count("client_error"),
@@ -89,7 +90,11 @@ impl HttpDoor {
             default,
             counters,
         };
-        Ok(Self { site: Arc::new(site), limits, address: options.address })
+        Ok(Self {
+            site: Arc::new(site),
+            limits,
+            address: options.address,
+        })
     }
 }
 
@@ -108,18 +113,27 @@ impl Door for HttpDoor {
     }
 
     fn serve(&self, connection: Connection) -> BoxFuture<'static, Closed> {
-        sapwood_net::http::serve(connection, Arc::clone(&self.site), Arc::clone(&self.limits)).boxed()
+        sapwood_net::http::serve(connection, Arc::clone(&self.site), Arc::clone(&self.limits))
+            .boxed()
     }
 }
 
 impl Handler for Site {
-    fn handle(self: Arc<Self>, request: Request<Incoming>, caller: Arc<Caller>) -> BoxFuture<'static, Reply> {
+    fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        caller: Arc<Caller>,
+    ) -> BoxFuture<'static, Reply> {
         async move {
             let head = request.method() == Method::HEAD;
-            let origin = match self.policy.judge(request.version(), request.uri(), request.headers()) {
-                Verdict::Allow(origin) => origin,
-                refused => return self.finish(Err(refusal(&refused)), head, None),
-            };
+            let origin =
+                match self
+                    .policy
+                    .judge(request.version(), request.uri(), request.headers())
+                {
+                    Verdict::Allow(origin) => origin,
+                    refused => return self.finish(Err(refusal(&refused)), head, None),
+                };
             let (parts, body) = request.into_parts();
             let reply = self.route(parts, body, &caller, origin.as_ref()).await;
             self.finish(reply, head, origin)
@@ -133,8 +147,10 @@ fn refusal(verdict: &Verdict) -> Problem {
         Verdict::BadHost => Problem::new(&problem::BAD_HOST, "a request names one host"),
         Verdict::Misdirected => Problem::new(&problem::MISDIRECTED, "this host is not served here")
             .hint("this server is open and on loopback: reach it as localhost"),
-        Verdict::Foreign | Verdict::Allow(_) => Problem::new(&problem::FOREIGN_ORIGIN, "a page elsewhere asked for this")
-            .hint("this server is open and on loopback: it answers pages of this machine only"),
+        Verdict::Foreign | Verdict::Allow(_) => {
+            Problem::new(&problem::FOREIGN_ORIGIN, "a page elsewhere asked for this")
+                .hint("this server is open and on loopback: it answers pages of this machine only")
+        }
     }
 }
 
@@ -144,11 +160,18 @@ const BATCH_METHODS: &str = "POST, OPTIONS";
 pub(crate) const PAGE_METHODS: &str = "GET, HEAD, OPTIONS";
 
 impl Site {
-    async fn route(self: &Arc<Self>, parts: Parts, body: Incoming, caller: &Arc<Caller>, origin: Option<&HeaderValue>) -> Result<Reply, Problem> {
+    async fn route(
+        self: &Arc<Self>,
+        parts: Parts,
+        body: Incoming,
+        caller: &Arc<Caller>,
+        origin: Option<&HeaderValue>,
+    ) -> Result<Reply, Problem> {
         let reads = parts.method == Method::GET || parts.method == Method::HEAD;
         let path = parts.uri.path();
         let upgrade = websocket::is_asked(&parts.headers);
-        if reads && !upgrade
+        if reads
+            && !upgrade
             && let Some(folder) = &self.folder
             && let Some(file) = folder.find(path, || accept_of(&parts.headers).prefers("text/html"))
         {
@@ -172,37 +195,79 @@ impl Site {
         } else {
             self.tree(asked, body, caller, origin).await
         };
-        Ok(stamped(reply.unwrap_or_else(|problem| refused(&problem).into()), &database))
+        Ok(stamped(
+            reply.unwrap_or_else(|problem| refused(&problem).into()),
+            &database,
+        ))
     }
 
     /// A request for a place in the tree.
-    async fn tree(self: &Arc<Self>, asked: Asked, body: Incoming, caller: &Arc<Caller>, origin: Option<&HeaderValue>) -> Result<Reply, Problem> {
+    async fn tree(
+        self: &Arc<Self>,
+        asked: Asked,
+        body: Incoming,
+        caller: &Arc<Caller>,
+        origin: Option<&HeaderValue>,
+    ) -> Result<Reply, Problem> {
         let children = asked.target.children;
         match asked.method {
-            Method::GET if asked.target.ending.is_none() && asked.accept.prefers("text/event-stream") => stream::open(self, &asked, caller, origin),
-            Method::GET if asked.path().is_root() && asked.target.ending.is_none() && asked.accept.prefers("text/html") => {
+            Method::GET
+                if asked.target.ending.is_none() && asked.accept.prefers("text/event-stream") =>
+            {
+                stream::open(self, &asked, caller, origin)
+            }
+            Method::GET
+                if asked.path().is_root()
+                    && asked.target.ending.is_none()
+                    && asked.accept.prefers("text/html") =>
+            {
                 Ok(pages::demo().into())
             }
             Method::GET | Method::HEAD => read::answer(&asked).map(Into::into),
             Method::POST => write::post(self, asked, body).await.map(Into::into),
-            Method::OPTIONS => Ok(allowed(if children { CHILDREN_METHODS } else { TREE_METHODS }).into()),
-            Method::PUT | Method::PATCH | Method::DELETE if children => Err(Problem::method(CHILDREN_METHODS)),
+            Method::OPTIONS => Ok(allowed(if children {
+                CHILDREN_METHODS
+            } else {
+                TREE_METHODS
+            })
+            .into()),
+            Method::PUT | Method::PATCH | Method::DELETE if children => {
+                Err(Problem::method(CHILDREN_METHODS))
+            }
             Method::PUT => write::put(self, &asked, body).await.map(Into::into),
             Method::PATCH => write::patch(self, &asked, body).await.map(Into::into),
             Method::DELETE => write::delete(&asked).await.map(Into::into),
-            _ => Err(Problem::method(if children { CHILDREN_METHODS } else { TREE_METHODS })),
+            _ => Err(Problem::method(if children {
+                CHILDREN_METHODS
+            } else {
+                TREE_METHODS
+            })),
         }
     }
 
     /// A request for one of the system's paths.
-    async fn system(self: &Arc<Self>, asked: Asked, body: Incoming, caller: &Arc<Caller>, upgrade: bool) -> Result<Reply, Problem> {
+    async fn system(
+        self: &Arc<Self>,
+        asked: Asked,
+        body: Incoming,
+        caller: &Arc<Caller>,
+        upgrade: bool,
+    ) -> Result<Reply, Problem> {
         match asked.path().as_str() {
-            "/.batch" if asked.method == Method::POST => write::batch(self, &asked, body).await.map(Into::into),
+            "/.batch" if asked.method == Method::POST => {
+                write::batch(self, &asked, body).await.map(Into::into)
+            }
             "/.batch" if asked.method == Method::OPTIONS => Ok(allowed(BATCH_METHODS).into()),
             "/.batch" => Err(Problem::method(BATCH_METHODS)),
             "/.echo" if self.config.echo && upgrade => socket::open_echo(self, &asked, caller),
-            "/.echo" if self.config.echo => Err(Problem::new(&problem::UPGRADE_REQUIRED, "this path speaks WebSocket only")),
-            path => Err(Problem::new(&problem::UNKNOWN_SYSTEM_PATH, format!("{path} is none of the system's paths"))),
+            "/.echo" if self.config.echo => Err(Problem::new(
+                &problem::UPGRADE_REQUIRED,
+                "this path speaks WebSocket only",
+            )),
+            path => Err(Problem::new(
+                &problem::UNKNOWN_SYSTEM_PATH,
+                format!("{path} is none of the system's paths"),
+            )),
         }
     }
 
@@ -216,40 +281,75 @@ impl Site {
 
     /// Takes a request for the tree apart.
     fn ask(&self, parts: Parts) -> Result<Asked, Problem> {
-        let Parts { method, uri, version, headers, .. } = parts;
+        let Parts {
+            method,
+            uri,
+            version,
+            headers,
+            ..
+        } = parts;
         let target = Target::parse(uri.path(), uri.query(), self.default.tree_limits())?;
         if target.ending == Some(Ending::Firebase) {
             return Err(Problem::new(&problem::JSON_ENDING, "URLs that end in .json are kept for Firebase's REST interface, which is not there yet")
                 .hint("leave .json out; a data key that ends so is written with %252Ejson"));
         }
         if let Some(other) = target.query.others.first() {
-            return Err(Problem::new(&problem::NOT_YET, format!("the query says {other:?}, and queries are not there yet")));
+            return Err(Problem::new(
+                &problem::NOT_YET,
+                format!("the query says {other:?}, and queries are not there yet"),
+            ));
         }
         if target.query.publish && method != Method::POST {
             return Err(Problem::new(&problem::BAD_QUERY, "publish goes with POST"));
         }
         let database = self.database(target.query.ns.as_deref(), uri.host(), &headers)?;
         let accept = accept_of(&headers);
-        Ok(Asked { database, target, method, version, headers, accept })
+        Ok(Asked {
+            database,
+            target,
+            method,
+            version,
+            headers,
+            accept,
+        })
     }
 
     /// The database that `ns` or the first label of the host names (design, section 6).
-    fn database(&self, ns: Option<&str>, target_host: Option<&str>, headers: &HeaderMap) -> Result<Database, Problem> {
-        let host = target_host.or_else(|| headers.get(header::HOST).and_then(|host| host.to_str().ok())).unwrap_or_default();
+    fn database(
+        &self,
+        ns: Option<&str>,
+        target_host: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Database, Problem> {
+        let host = target_host
+            .or_else(|| {
+                headers
+                    .get(header::HOST)
+                    .and_then(|host| host.to_str().ok())
+            })
+            .unwrap_or_default();
         let label = host.split(['.', ':']).next().unwrap_or_default();
         let Some(name) = ns else {
             // A host that is no database's is just a host.
             let named = label != "localhost" && host.contains('.');
-            return Ok(named.then(|| self.core.database(label)).flatten().unwrap_or_else(|| self.default.clone()));
+            return Ok(named
+                .then(|| self.core.database(label))
+                .flatten()
+                .unwrap_or_else(|| self.default.clone()));
         };
         if let Some(database) = self.core.database(name) {
             return Ok(database);
         }
-        let is_default = name.bytes().all(|byte| byte.is_ascii_digit()) || name == "localhost" || name == label;
+        let is_default =
+            name.bytes().all(|byte| byte.is_ascii_digit()) || name == "localhost" || name == label;
         if is_default {
             return Ok(self.default.clone());
         }
-        Err(Problem::new(&problem::UNKNOWN_DATABASE, format!("no database is named {name:?}")).hint("declare it as [databases.NAME]"))
+        Err(Problem::new(
+            &problem::UNKNOWN_DATABASE,
+            format!("no database is named {name:?}"),
+        )
+        .hint("declare it as [databases.NAME]"))
     }
 
     /// A push id for a new child.
@@ -258,7 +358,12 @@ impl Site {
     }
 
     /// Counts, logs and completes an answer.
-    fn finish(&self, reply: Result<Reply, Problem>, head: bool, origin: Option<HeaderValue>) -> Reply {
+    fn finish(
+        &self,
+        reply: Result<Reply, Problem>,
+        head: bool,
+        origin: Option<HeaderValue>,
+    ) -> Reply {
         let mut response = match reply {
             Ok(Reply::Response(response)) => response,
             Ok(takeover @ Reply::Takeover(_)) => {
@@ -283,7 +388,11 @@ impl Site {
 }
 
 fn refused(problem: &Problem) -> Response<Body> {
-    tracing::debug!(code = problem.code(), detail = problem.detail(), "request refused");
+    tracing::debug!(
+        code = problem.code(),
+        detail = problem.detail(),
+        "request refused"
+    );
     respond::problem(problem)
 }
 
@@ -304,13 +413,20 @@ pub(crate) fn anonymous() -> Claims {
 }
 
 fn accept_of(headers: &HeaderMap) -> Accept {
-    Accept::parse(headers.get_all(header::ACCEPT).iter().map(|field| field.as_bytes()))
+    Accept::parse(
+        headers
+            .get_all(header::ACCEPT)
+            .iter()
+            .map(|field| field.as_bytes()),
+    )
 }
 
 /// An answer to OPTIONS.
 fn allowed(methods: &'static str) -> Response<Body> {
     let mut response = respond::empty(StatusCode::NO_CONTENT);
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static(methods));
     response
 }
 
@@ -318,14 +434,26 @@ fn allowed(methods: &'static str) -> Response<Body> {
 pub(crate) fn share(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag, Location, Sapwood-Version, Allow"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        HeaderValue::from_static("true"),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static("ETag, Location, Sapwood-Version, Allow"),
+    );
     if headers.contains_key(header::ALLOW) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(TREE_METHODS));
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static(TREE_METHODS),
+        );
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_HEADERS,
             HeaderValue::from_static("Accept, Content-Type, If-Match, If-None-Match, Last-Event-ID, Sapwood-Ttl, Cache-Control, Authorization"),
         );
-        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+        headers.insert(
+            header::ACCESS_CONTROL_MAX_AGE,
+            HeaderValue::from_static("600"),
+        );
     }
 }

@@ -2,7 +2,12 @@
 //!
 //! A value has one tag whatever its format; the format's letter behind it makes the tag that a client sees, so that the
 //! tags of two representations differ. A write's condition takes any of them.
-#![warn(clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#![warn(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 
 use crate::problem::{self, Problem};
 
@@ -27,7 +32,9 @@ pub struct ClientTag {
 impl ClientTag {
     /// The value's own tag, without the format's letter.
     pub fn value(&self) -> &str {
-        self.opaque.rsplit_once('-').map_or(&*self.opaque, |(tag, _)| tag)
+        self.opaque
+            .rsplit_once('-')
+            .map_or(&*self.opaque, |(tag, _)| tag)
     }
 }
 
@@ -36,7 +43,10 @@ impl TagList {
     ///
     /// # Errors
     /// A problem with status 400.
-    pub fn parse<'a>(name: &str, fields: impl Iterator<Item = &'a [u8]>) -> Result<Option<Self>, Problem> {
+    pub fn parse<'a>(
+        name: &str,
+        fields: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Option<Self>, Problem> {
         let (mut tags, mut any, mut seen) = (Vec::new(), false, false);
         for field in fields {
             seen = true;
@@ -57,7 +67,10 @@ impl TagList {
 }
 
 fn bad(name: &str) -> Problem {
-    Problem::new(&problem::BAD_HEADER, format!("{name} is neither * nor a list of quoted entity tags"))
+    Problem::new(
+        &problem::BAD_HEADER,
+        format!("{name} is neither * nor a list of quoted entity tags"),
+    )
 }
 
 fn read_list(mut rest: &str, tags: &mut Vec<ClientTag>) -> Option<()> {
@@ -71,10 +84,16 @@ fn read_list(mut rest: &str, tags: &mut Vec<ClientTag>) -> Option<()> {
             None => (false, rest),
         };
         let (opaque, after) = quoted.strip_prefix('"')?.split_once('"')?;
-        if !opaque.bytes().all(|byte| byte == 0x21 || byte >= 0x23 && byte != 0x7f) {
+        if !opaque
+            .bytes()
+            .all(|byte| byte == 0x21 || byte >= 0x23 && byte != 0x7f)
+        {
             return None;
         }
-        tags.push(ClientTag { opaque: opaque.to_owned(), weak });
+        tags.push(ClientTag {
+            opaque: opaque.to_owned(),
+            weak,
+        });
         rest = after.trim_start();
         if !rest.is_empty() && !rest.starts_with(',') {
             return None;
@@ -95,7 +114,16 @@ mod tests {
     fn opaque(fields: &[&str]) -> Vec<String> {
         match parse(fields).unwrap().unwrap() {
             TagList::Any => vec!["*".to_owned()],
-            TagList::Tags(tags) => tags.into_iter().map(|tag| if tag.weak { format!("W/{}", tag.opaque) } else { tag.opaque }).collect(),
+            TagList::Tags(tags) => tags
+                .into_iter()
+                .map(|tag| {
+                    if tag.weak {
+                        format!("W/{}", tag.opaque)
+                    } else {
+                        tag.opaque
+                    }
+                })
+                .collect(),
         }
     }
 
@@ -103,12 +131,24 @@ mod tests {
     fn lists_are_read_over_several_fields() {
         assert_eq!(parse(&[]), Ok(None));
         assert_eq!(opaque(&["*"]), ["*"]);
-        assert_eq!(opaque(&["\"a-j\" , W/\"b,c\",,\"\"", "\"d\""]), ["a-j", "W/b,c", "", "d"]);
+        assert_eq!(
+            opaque(&["\"a-j\" , W/\"b,c\",,\"\"", "\"d\""]),
+            ["a-j", "W/b,c", "", "d"]
+        );
     }
 
     #[test]
     fn what_is_no_list_is_refused() {
-        for field in ["", "a", "\"a", "\"a\" \"b\"", "*, \"a\"", "w/\"a\"", "\"a b\"", "\"a\"b"] {
+        for field in [
+            "",
+            "a",
+            "\"a",
+            "\"a\" \"b\"",
+            "*, \"a\"",
+            "w/\"a\"",
+            "\"a b\"",
+            "\"a\"b",
+        ] {
             assert!(parse(&[field]).is_err(), "{field}");
         }
         assert!(parse(&["*", "\"a\""]).is_err());
@@ -116,7 +156,14 @@ mod tests {
 
     #[test]
     fn the_letter_of_the_format_is_not_part_of_the_value_s_tag() {
-        let tag = |opaque: &str| ClientTag { opaque: opaque.to_owned(), weak: false }.value().to_owned();
+        let tag = |opaque: &str| {
+            ClientTag {
+                opaque: opaque.to_owned(),
+                weak: false,
+            }
+            .value()
+            .to_owned()
+        };
         assert_eq!(tag("abc.5-j"), "abc.5");
         assert_eq!(tag("abc"), "abc");
     }

@@ -55,12 +55,19 @@ fn write(event: &Event, format: Format, out: &mut Vec<u8>) {
     let has_value = !matches!(event.value(), EventValue::Absent);
     let dropped = match event.kind {
         EventKind::Gap { dropped } => Some(dropped),
-        EventKind::Put | EventKind::Patch | EventKind::Delete | EventKind::Message | EventKind::Reset => None,
+        EventKind::Put
+        | EventKind::Patch
+        | EventKind::Delete
+        | EventKind::Message
+        | EventKind::Reset => None,
     };
     // An absent first state is told as null.
     let has_value = has_value || event.kind == EventKind::Put;
-    let members =
-        2 + usize::from(event.id.is_some()) + usize::from(has_value) + usize::from(event.version.is_some()) + usize::from(dropped.is_some());
+    let members = 2
+        + usize::from(event.id.is_some())
+        + usize::from(has_value)
+        + usize::from(event.version.is_some())
+        + usize::from(dropped.is_some());
     let mut object = Object::begin(format, members, out);
     object.text("type", word(&event.kind));
     object.text("path", &path);
@@ -104,7 +111,11 @@ impl<'a> Object<'a> {
             Format::Cbor => cbor::map_head(members, out),
             Format::MessagePack => msgpack::map_head(members, out),
         }
-        Self { format, first: true, out }
+        Self {
+            format,
+            first: true,
+            out,
+        }
     }
 
     pub(crate) fn key(&mut self, key: &str) {
@@ -116,7 +127,9 @@ impl<'a> Object<'a> {
                 json::encode_string(key, self.out);
                 self.out.push(b':');
             }
-            Format::Cbor | Format::MessagePack => self.format.encode(&Value::String(key.into()), self.out),
+            Format::Cbor | Format::MessagePack => {
+                self.format.encode(&Value::String(key.into()), self.out)
+            }
         }
         self.first = false;
     }
@@ -129,7 +142,9 @@ impl<'a> Object<'a> {
     pub(crate) fn string(&mut self, value: &str) {
         match self.format {
             Format::Json => json::encode_string(value, self.out),
-            Format::Cbor | Format::MessagePack => self.format.encode(&Value::String(value.into()), self.out),
+            Format::Cbor | Format::MessagePack => {
+                self.format.encode(&Value::String(value.into()), self.out)
+            }
         }
     }
 

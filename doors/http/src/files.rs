@@ -50,7 +50,10 @@ impl Folder {
     pub fn open(root: &FsPath) -> io::Result<Self> {
         let root = root.canonicalize()?;
         let names = list(&root)?;
-        Ok(Self { root, names: ArcSwap::from_pointee(names) })
+        Ok(Self {
+            root,
+            names: ArcSwap::from_pointee(names),
+        })
     }
 
     /// The folder.
@@ -72,15 +75,18 @@ impl Folder {
     pub async fn follow(&self, mut listed: impl FnMut(&Self)) -> io::Result<()> {
         const SETTLE: Duration = Duration::from_millis(100);
         let (changed, mut changes) = mpsc::channel(1);
-        let mut watcher: RecommendedWatcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let matters = event.as_ref().map_or(true, |event| !event.kind.is_access());
-            if matters {
-                // One that waits already stands for this one, too.
-                let _waits_already = changed.try_send(());
-            }
-        })
-        .map_err(io::Error::other)?;
-        watcher.watch(&self.root, RecursiveMode::Recursive).map_err(io::Error::other)?;
+        let mut watcher: RecommendedWatcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+                let matters = event.as_ref().map_or(true, |event| !event.kind.is_access());
+                if matters {
+                    // One that waits already stands for this one, too.
+                    let _waits_already = changed.try_send(());
+                }
+            })
+            .map_err(io::Error::other)?;
+        watcher
+            .watch(&self.root, RecursiveMode::Recursive)
+            .map_err(io::Error::other)?;
         while changes.recv().await.is_some() {
             tokio::time::sleep(SETTLE).await; // several files change together, most often
             while changes.try_recv().is_ok() {}
@@ -91,7 +97,9 @@ impl Folder {
                     listed(self);
                 }
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::warn!(%error, folder = %self.root.display(), "cannot list the folder of files, the list stays"),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, folder = %self.root.display(), "cannot list the folder of files, the list stays")
+                }
                 Err(error) => return Err(io::Error::other(error)),
             }
         }
@@ -99,7 +107,11 @@ impl Folder {
     }
 
     /// The file at a URL's path. For a path that ends in a slash that is its `index.html`, if a page is wanted.
-    pub(crate) fn find(&self, url_path: &str, wants_page: impl FnOnce() -> bool) -> Option<Arc<Listed>> {
+    pub(crate) fn find(
+        &self,
+        url_path: &str,
+        wants_page: impl FnOnce() -> bool,
+    ) -> Option<Arc<Listed>> {
         let names = self.names.load();
         if names.is_empty() {
             return None;
@@ -120,7 +132,9 @@ fn list(root: &FsPath) -> io::Result<Names> {
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
             let kind = entry.file_type()?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
             if name.starts_with('.') {
                 continue;
             }
@@ -129,7 +143,13 @@ fn list(root: &FsPath) -> io::Result<Names> {
                 folders.push((entry.path(), url));
             } else if kind.is_file() && names.len() < FILES_MAX {
                 let media_type = media_type(&name);
-                names.insert(url, Arc::new(Listed { path: entry.path(), media_type }));
+                names.insert(
+                    url,
+                    Arc::new(Listed {
+                        path: entry.path(),
+                        media_type,
+                    }),
+                );
             }
         }
     }
@@ -138,8 +158,16 @@ fn list(root: &FsPath) -> io::Result<Names> {
 
 fn media_type(name: &str) -> String {
     let guess = mime_guess::from_path(name).first_or_octet_stream();
-    let is_text = guess.type_() == "text" || matches!(guess.essence_str(), "application/json" | "application/javascript" | "image/svg+xml");
-    if is_text { format!("{guess}; charset=utf-8") } else { guess.to_string() }
+    let is_text = guess.type_() == "text"
+        || matches!(
+            guess.essence_str(),
+            "application/json" | "application/javascript" | "image/svg+xml"
+        );
+    if is_text {
+        format!("{guess}; charset=utf-8")
+    } else {
+        guess.to_string()
+    }
 }
 
 impl Listed {
@@ -149,7 +177,10 @@ impl Listed {
         let opened = tokio::task::spawn_blocking(move || open(&listed.path)).await;
         let Ok(Ok(opened)) = opened else {
             // It went between the listing and now.
-            return respond::problem(&crate::problem::Problem::new(&crate::problem::NOT_FOUND, "the file is gone"));
+            return respond::problem(&crate::problem::Problem::new(
+                &crate::problem::NOT_FOUND,
+                "the file is gone",
+            ));
         };
         let tag = tag(&opened.metadata);
         let mut response = if is_known(headers, &tag) {
@@ -157,14 +188,23 @@ impl Listed {
         } else {
             let mut response = respond::empty(StatusCode::OK);
             *response.body_mut() = opened.body;
-            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(opened.metadata.len()));
+            response.headers_mut().insert(
+                header::CONTENT_LENGTH,
+                HeaderValue::from(opened.metadata.len()),
+            );
             respond::set(&mut response, header::CONTENT_TYPE, self.media_type.clone());
             response
         };
         respond::set(&mut response, header::ETAG, format!("\"{tag}\""));
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         if let Ok(modified) = opened.metadata.modified() {
-            respond::set(&mut response, header::LAST_MODIFIED, httpdate::fmt_http_date(modified));
+            respond::set(
+                &mut response,
+                header::LAST_MODIFIED,
+                httpdate::fmt_http_date(modified),
+            );
         }
         response
     }
@@ -185,11 +225,18 @@ fn open(path: &FsPath) -> io::Result<Opened> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
     if metadata.len() > PIECE_BYTES as u64 {
-        return Ok(Opened { body: pieces(file, metadata.len()), metadata });
+        return Ok(Opened {
+            body: pieces(file, metadata.len()),
+            metadata,
+        });
     }
     let mut bytes = Vec::new();
     file.by_ref().take(metadata.len()).read_to_end(&mut bytes)?;
-    let body = if bytes.len() as u64 == metadata.len() { Body::from(bytes) } else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+    let body = if bytes.len() as u64 == metadata.len() {
+        Body::from(bytes)
+    } else {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    };
     Ok(Opened { metadata, body })
 }
 
@@ -198,7 +245,12 @@ fn pieces(file: File, length: u64) -> Body {
     Body::stream(stream::unfold(Some((file, length)), |state| async move {
         let (mut file, left) = state.filter(|(_, left)| *left > 0)?;
         let read = tokio::task::spawn_blocking(move || {
-            let mut bytes = vec![0; usize::try_from(left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES)];
+            let mut bytes = vec![
+                0;
+                usize::try_from(left)
+                    .unwrap_or(PIECE_BYTES)
+                    .min(PIECE_BYTES)
+            ];
             file.read_exact(&mut bytes)?;
             Ok((Bytes::from(bytes), file))
         });
@@ -214,12 +266,19 @@ fn pieces(file: File, length: u64) -> Body {
 }
 
 fn tag(metadata: &Metadata) -> String {
-    let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    let modified = metadata
+        .modified()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+        .unwrap_or_default();
     format!("f{:x}-{:x}", modified.as_nanos(), metadata.len())
 }
 
 fn is_known(headers: &HeaderMap, tag: &str) -> bool {
-    let fields = headers.get_all(header::IF_NONE_MATCH).iter().map(|field| field.as_bytes());
+    let fields = headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .map(|field| field.as_bytes());
     match TagList::parse("If-None-Match", fields) {
         Ok(Some(TagList::Any)) => true,
         Ok(Some(TagList::Tags(tags))) => tags.iter().any(|given| given.opaque == tag),
@@ -245,7 +304,16 @@ mod tests {
         assert!(folder.find("/a%20b.txt", || false).is_some());
         assert!(folder.find("/", || true).is_some());
         assert!(folder.find("/", || false).is_none());
-        for path in ["/.secret", "/link", "/sub", "/sub/../index.html", "/sub/%2e%2e/index.html", "//index.html", "/../etc/passwd", "/%00"] {
+        for path in [
+            "/.secret",
+            "/link",
+            "/sub",
+            "/sub/../index.html",
+            "/sub/%2e%2e/index.html",
+            "//index.html",
+            "/../etc/passwd",
+            "/%00",
+        ] {
             assert!(folder.find(path, || true).is_none(), "{path}");
         }
     }

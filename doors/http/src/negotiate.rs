@@ -1,5 +1,10 @@
 //! Which format a body is in, and which one an answer goes out in (RFC 9110, 8.3 and 12.5.1).
-#![warn(clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#![warn(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 
 use bytes::Bytes;
 use sapwood_value::{Blob, DecodeErrorKind, Format, Limits, ReadError, Spelled, Text, Value};
@@ -58,7 +63,13 @@ impl<'a> Offers<'a> {
         match value {
             Value::String(_) => offers.push((Form::Text, TEXT)),
             Value::Bytes(blob) => offers.insert(0, (Form::Raw, raw_type(blob))),
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::UInt(_) | Value::Float(_) | Value::Array(_) | Value::Map(_) => {}
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::UInt(_)
+            | Value::Float(_)
+            | Value::Array(_)
+            | Value::Map(_) => {}
         }
         Self(offers)
     }
@@ -76,9 +87,16 @@ impl<'a> Offers<'a> {
             }
         }
         best.map(|(_, form)| form).ok_or_else(|| {
-            let types: Vec<String> = self.0.iter().map(|(_, media_type)| (*media_type).to_owned()).collect();
-            Problem::new(&problem::NOT_ACCEPTABLE, format!("this can be given as {}", types.join(", ")))
-                .with("available", Member::Words(types))
+            let types: Vec<String> = self
+                .0
+                .iter()
+                .map(|(_, media_type)| (*media_type).to_owned())
+                .collect();
+            Problem::new(
+                &problem::NOT_ACCEPTABLE,
+                format!("this can be given as {}", types.join(", ")),
+            )
+            .with("available", Member::Words(types))
         })
     }
 }
@@ -127,7 +145,9 @@ impl Accept {
         let mut accept = Self::default();
         for field in fields {
             accept.given = true;
-            let Ok(field) = std::str::from_utf8(field) else { continue };
+            let Ok(field) = std::str::from_utf8(field) else {
+                continue;
+            };
             for part in field.split(',') {
                 if accept.ranges.len() < RANGES_MAX
                     && let Some(range) = read_range(part)
@@ -152,7 +172,12 @@ impl Accept {
             let closeness = match (&*range.main, &*range.sub) {
                 ("*", "*") => Closeness::Any,
                 (range_main, "*") if range_main.eq_ignore_ascii_case(main) => Closeness::Main,
-                (range_main, range_sub) if range_main.eq_ignore_ascii_case(main) && same_subtype(main, range_sub, sub) => Closeness::Exact,
+                (range_main, range_sub)
+                    if range_main.eq_ignore_ascii_case(main)
+                        && same_subtype(main, range_sub, sub) =>
+                {
+                    Closeness::Exact
+                }
                 _ => continue,
             };
             if best.is_none_or(|(_, other)| closeness > other) {
@@ -178,8 +203,13 @@ impl Accept {
 
 /// MessagePack has several names.
 fn same_subtype(main: &str, a: &str, b: &str) -> bool {
-    let is_msgpack = |name: &str| ["msgpack", "x-msgpack", "vnd.msgpack"].iter().any(|known| known.eq_ignore_ascii_case(name));
-    a.eq_ignore_ascii_case(b) || (main.eq_ignore_ascii_case("application") && is_msgpack(a) && is_msgpack(b))
+    let is_msgpack = |name: &str| {
+        ["msgpack", "x-msgpack", "vnd.msgpack"]
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
+    };
+    a.eq_ignore_ascii_case(b)
+        || (main.eq_ignore_ascii_case("application") && is_msgpack(a) && is_msgpack(b))
 }
 
 fn read_range(text: &str) -> Option<Range> {
@@ -198,7 +228,11 @@ fn read_range(text: &str) -> Option<Range> {
             quality = read_quality(value.trim())?;
         }
     }
-    Some(Range { main: main.to_owned(), sub: sub.to_owned(), quality })
+    Some(Range {
+        main: main.to_owned(),
+        sub: sub.to_owned(),
+        quality,
+    })
 }
 
 /// A weight with at most three decimals, in thousandths.
@@ -234,7 +268,9 @@ impl BodyType {
     /// # Errors
     /// A problem with status 400 if it is no media type.
     pub fn parse(field: Option<&[u8]>) -> Result<Self, Problem> {
-        let Some(field) = field else { return Ok(Self::Guess) };
+        let Some(field) = field else {
+            return Ok(Self::Guess);
+        };
         let bad = || Problem::new(&problem::BAD_HEADER, "Content-Type is no media type");
         let text = std::str::from_utf8(field).map_err(|_| bad())?.trim();
         if text.is_empty() {
@@ -246,7 +282,12 @@ impl BodyType {
         if let Some(format) = Format::of(text) {
             return Ok(Self::Data(format));
         }
-        let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let essence = text
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
         match &*essence {
             "application/x-www-form-urlencoded" => Ok(Self::Guess),
             "text/plain" if is_utf8(text) => Ok(Self::Text),
@@ -263,15 +304,21 @@ impl BodyType {
     pub fn read(&self, body: &Bytes, limits: &Limits) -> Result<Spelled, Problem> {
         match self {
             Self::Data(format) => Ok(format.decode_spelled(body, limits)?),
-            Self::Guess => Format::Json.decode_spelled(body, limits).map_err(|error| self.not_json(body, error)),
+            Self::Guess => Format::Json
+                .decode_spelled(body, limits)
+                .map_err(|error| self.not_json(body, error)),
             Self::Text => {
-                let text = std::str::from_utf8(body).map_err(|_| Problem::new(&problem::NOT_UTF8, "the text is not UTF-8"))?;
+                let text = std::str::from_utf8(body)
+                    .map_err(|_| Problem::new(&problem::NOT_UTF8, "the text is not UTF-8"))?;
                 too_long(body, limits)?;
                 Ok(Spelled::plain(Value::String(text.into())))
             }
             Self::Other(media_type) => {
                 too_long(body, limits)?;
-                Ok(Spelled::plain(Value::from(Blob { data: body.clone(), media_type: media_type.clone() })))
+                Ok(Spelled::plain(Value::from(Blob {
+                    data: body.clone(),
+                    media_type: media_type.clone(),
+                })))
             }
         }
     }
@@ -283,9 +330,10 @@ impl BodyType {
     pub fn read_data(&self, body: &Bytes, limits: &Limits) -> Result<Spelled, Problem> {
         match self {
             Self::Data(_) | Self::Guess => self.read(body, limits),
-            Self::Text | Self::Other(_) => {
-                Err(Problem::new(&problem::UNSUPPORTED_TYPE, "data is needed here: application/json, application/cbor or application/msgpack"))
-            }
+            Self::Text | Self::Other(_) => Err(Problem::new(
+                &problem::UNSUPPORTED_TYPE,
+                "data is needed here: application/json, application/cbor or application/msgpack",
+            )),
         }
     }
 
@@ -296,8 +344,12 @@ impl BodyType {
     pub fn read_unspelled(&self, body: &Bytes, limits: &Limits) -> Result<Value, Problem> {
         match self {
             Self::Data(format) => Ok(format.decode(body, limits)?),
-            Self::Guess => Format::Json.decode(body, limits).map_err(|error| self.not_json(body, error.into())),
-            Self::Text | Self::Other(_) => self.read_data(body, limits).map(|spelled| spelled.value),
+            Self::Guess => Format::Json
+                .decode(body, limits)
+                .map_err(|error| self.not_json(body, error.into())),
+            Self::Text | Self::Other(_) => {
+                self.read_data(body, limits).map(|spelled| spelled.value)
+            }
         }
     }
 
@@ -306,10 +358,24 @@ impl BodyType {
             return Problem::new(&problem::MALFORMED, "the body is empty");
         }
         match &error {
-            ReadError::Decode(decode) if matches!(decode.kind, DecodeErrorKind::Malformed | DecodeErrorKind::NotUtf8) => {
-                let media_type = if std::str::from_utf8(body).is_ok() { "text/plain" } else { OCTETS };
-                Problem::new(&problem::TYPE_NEEDED, format!("the body has no Content-Type and is not JSON: {decode}"))
-                    .hint(format!("say what it is, with curl: -H 'Content-Type: {media_type}'"))
+            ReadError::Decode(decode)
+                if matches!(
+                    decode.kind,
+                    DecodeErrorKind::Malformed | DecodeErrorKind::NotUtf8
+                ) =>
+            {
+                let media_type = if std::str::from_utf8(body).is_ok() {
+                    "text/plain"
+                } else {
+                    OCTETS
+                };
+                Problem::new(
+                    &problem::TYPE_NEEDED,
+                    format!("the body has no Content-Type and is not JSON: {decode}"),
+                )
+                .hint(format!(
+                    "say what it is, with curl: -H 'Content-Type: {media_type}'"
+                ))
             }
             ReadError::Decode(_) | ReadError::Spelling(_) => error.into(),
         }
@@ -321,31 +387,51 @@ fn too_long(body: &Bytes, limits: &Limits) -> Result<(), Problem> {
         return Ok(());
     }
     let limit = limits.string_bytes;
-    Err(Problem::new(&problem::TOO_LARGE, format!("a text or byte string of more than {limit} bytes")).with("limit", Member::Number(limit as u64)))
+    Err(Problem::new(
+        &problem::TOO_LARGE,
+        format!("a text or byte string of more than {limit} bytes"),
+    )
+    .with("limit", Member::Number(limit as u64)))
 }
 
 fn is_essence(text: &str) -> bool {
-    let is_token = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte));
-    text.split_once('/').is_some_and(|(main, sub)| is_token(main) && is_token(sub))
+    let is_token = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+    };
+    text.split_once('/')
+        .is_some_and(|(main, sub)| is_token(main) && is_token(sub))
 }
 
 fn is_utf8(media_type: &str) -> bool {
     let charset = media_type.split(';').skip(1).find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"').to_ascii_lowercase())
+        name.trim()
+            .eq_ignore_ascii_case("charset")
+            .then(|| value.trim().trim_matches('"').to_ascii_lowercase())
     });
     charset.is_none_or(|charset| matches!(&*charset, "utf-8" | "utf8" | "us-ascii"))
 }
 
 /// Whether a browser that is sent to a stored value of this type may run something in it.
 pub fn is_runnable(media_type: &str) -> bool {
-    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = media_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     let (main, sub) = essence.split_once('/').unwrap_or((&essence, ""));
     let inert = match main {
         "image" => sub != "svg+xml" && sub != "svg",
         "audio" | "video" | "font" => true,
         "text" => matches!(sub, "plain" | "csv" | "calendar" | "vcard"),
-        "application" => matches!(sub, "octet-stream" | "json" | "cbor" | "msgpack" | "zip" | "gzip"),
+        "application" => matches!(
+            sub,
+            "octet-stream" | "json" | "cbor" | "msgpack" | "zip" | "gzip"
+        ),
         _ => false,
     };
     !inert
@@ -389,7 +475,10 @@ mod tests {
             ("application/vnd.msgpack", "m"),
             ("application/*;q=0.5, application/json;q=0.1", "c"),
             ("*/*;q=0.1, application/json;q=0", "c"),
-            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", "j"),
+            (
+                "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
+                "j",
+            ),
             ("APPLICATION/CBOR ; Q=1.000", "c"),
             ("*", "j"),
             ("", "j"),
@@ -400,30 +489,66 @@ mod tests {
         ] {
             assert_eq!(chosen(field), letter, "{field}");
         }
-        assert_eq!(Offers::data().choose(&Accept::anything()), Ok(Form::Data(Format::Json)));
+        assert_eq!(
+            Offers::data().choose(&Accept::anything()),
+            Ok(Form::Data(Format::Json))
+        );
     }
 
     #[test]
     fn strings_go_out_as_text_only_when_asked_and_bytes_as_they_came() {
         let text = Value::String("hi".into());
-        assert_eq!(Offers::of(&text).choose(&Accept::anything()), Ok(Form::Data(Format::Json)));
-        assert_eq!(Offers::of(&text).choose(&accept("text/plain")), Ok(Form::Text));
-        let html = Value::from(Blob { data: Bytes::new(), media_type: Some("text/html".into()) });
+        assert_eq!(
+            Offers::of(&text).choose(&Accept::anything()),
+            Ok(Form::Data(Format::Json))
+        );
+        assert_eq!(
+            Offers::of(&text).choose(&accept("text/plain")),
+            Ok(Form::Text)
+        );
+        let html = Value::from(Blob {
+            data: Bytes::new(),
+            media_type: Some("text/html".into()),
+        });
         assert_eq!(Offers::of(&html).choose(&Accept::anything()), Ok(Form::Raw));
-        assert_eq!(Offers::of(&html).choose(&accept("text/html, */*;q=0.1")), Ok(Form::Raw));
-        assert_eq!(Offers::of(&html).choose(&accept("application/json")), Ok(Form::Data(Format::Json)));
-        assert_eq!(Offers::of(&html).choose(&accept("application/json, text/plain, */*")), Ok(Form::Raw));
+        assert_eq!(
+            Offers::of(&html).choose(&accept("text/html, */*;q=0.1")),
+            Ok(Form::Raw)
+        );
+        assert_eq!(
+            Offers::of(&html).choose(&accept("application/json")),
+            Ok(Form::Data(Format::Json))
+        );
+        assert_eq!(
+            Offers::of(&html).choose(&accept("application/json, text/plain, */*")),
+            Ok(Form::Raw)
+        );
     }
 
     #[test]
     fn any_list_that_prefers_event_stream_opens_one() {
-        for field in ["text/event-stream", "text/event-stream, */*", "application/json;q=0.9, text/event-stream", "text/event-stream;q=0.5"] {
+        for field in [
+            "text/event-stream",
+            "text/event-stream, */*",
+            "application/json;q=0.9, text/event-stream",
+            "text/event-stream;q=0.5",
+        ] {
             assert!(accept(field).prefers("text/event-stream"), "{field}");
         }
-        for field in ["*/*", "text/*", "", "application/json, text/event-stream", "text/event-stream;q=0.5, */*", "text/event-stream;q=0"] {
+        for field in [
+            "*/*",
+            "text/*",
+            "",
+            "application/json, text/event-stream",
+            "text/event-stream;q=0.5, */*",
+            "text/event-stream;q=0",
+        ] {
             assert!(!accept(field).prefers("text/event-stream"), "{field}");
         }
-        assert!(accept("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8").prefers("text/html"));
+        assert!(
+            accept("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
+                .prefers("text/html")
+        );
         assert!(!accept("*/*").prefers("text/html"));
     }
 
@@ -431,44 +556,98 @@ mod tests {
     fn a_content_type_says_what_a_body_is() {
         let parse = |text: &str| BodyType::parse(Some(text.as_bytes()));
         assert_eq!(BodyType::parse(None), Ok(BodyType::Guess));
-        assert_eq!(parse("application/x-www-form-urlencoded"), Ok(BodyType::Guess));
-        assert_eq!(parse("application/json; charset=utf-8"), Ok(BodyType::Data(Format::Json)));
-        assert_eq!(parse("application/merge-patch+json"), Ok(BodyType::Data(Format::Json)));
+        assert_eq!(
+            parse("application/x-www-form-urlencoded"),
+            Ok(BodyType::Guess)
+        );
+        assert_eq!(
+            parse("application/json; charset=utf-8"),
+            Ok(BodyType::Data(Format::Json))
+        );
+        assert_eq!(
+            parse("application/merge-patch+json"),
+            Ok(BodyType::Data(Format::Json))
+        );
         assert_eq!(parse("text/plain"), Ok(BodyType::Text));
-        assert_eq!(parse("text/plain; charset=latin1"), Ok(BodyType::Other(Some("text/plain; charset=latin1".into()))));
+        assert_eq!(
+            parse("text/plain; charset=latin1"),
+            Ok(BodyType::Other(Some("text/plain; charset=latin1".into())))
+        );
         assert_eq!(parse("application/octet-stream"), Ok(BodyType::Other(None)));
-        assert_eq!(parse("image/png"), Ok(BodyType::Other(Some("image/png".into()))));
+        assert_eq!(
+            parse("image/png"),
+            Ok(BodyType::Other(Some("image/png".into())))
+        );
         for bad in ["nonsense", "a/", "/b", "a/b c", "a\u{e4}/b"] {
-            assert_eq!(parse(bad).map_err(|problem| problem.code()), Err("bad_header"), "{bad}");
+            assert_eq!(
+                parse(bad).map_err(|problem| problem.code()),
+                Err("bad_header"),
+                "{bad}"
+            );
         }
     }
 
     #[test]
     fn a_body_without_a_type_is_json_or_the_answer_says_what_to_add() {
-        let read = |body: &'static str| BodyType::Guess.read(&Bytes::from_static(body.as_bytes()), &Limits::default());
-        assert_eq!(read("[1]").map(|spelled| spelled.value), Ok(Value::Array(vec![Value::Int(1)])));
+        let read = |body: &'static str| {
+            BodyType::Guess.read(&Bytes::from_static(body.as_bytes()), &Limits::default())
+        };
+        assert_eq!(
+            read("[1]").map(|spelled| spelled.value),
+            Ok(Value::Array(vec![Value::Int(1)]))
+        );
         let problem = read("hello").unwrap_err();
         assert_eq!(problem.code(), "type_needed");
-        assert!(problem.hint_text().unwrap().contains("-H 'Content-Type: text/plain'"));
+        assert!(
+            problem
+                .hint_text()
+                .unwrap()
+                .contains("-H 'Content-Type: text/plain'")
+        );
         assert_eq!(read("").unwrap_err().code(), "malformed");
-        assert_eq!(read("{\"a\":1,\"a\":2}").unwrap_err().code(), "duplicate_key");
-        assert_eq!(read("{\".value\":1,\"a\":2}").unwrap_err().code(), "mixed_value");
+        assert_eq!(
+            read("{\"a\":1,\"a\":2}").unwrap_err().code(),
+            "duplicate_key"
+        );
+        assert_eq!(
+            read("{\".value\":1,\"a\":2}").unwrap_err().code(),
+            "mixed_value"
+        );
     }
 
     #[test]
     fn where_data_is_needed_nothing_else_will_do() {
         let body = Bytes::from_static(b"x");
         for other in [BodyType::Text, BodyType::Other(None)] {
-            assert_eq!(other.read_data(&body, &Limits::default()).unwrap_err().code(), "unsupported_type");
+            assert_eq!(
+                other
+                    .read_data(&body, &Limits::default())
+                    .unwrap_err()
+                    .code(),
+                "unsupported_type"
+            );
         }
     }
 
     #[test]
     fn what_a_browser_could_run_is_told_from_pictures() {
-        for runnable in ["text/html", "image/svg+xml", "application/xhtml+xml", "text/xml", "application/pdf", "x/y", "TEXT/HTML; a=b"] {
+        for runnable in [
+            "text/html",
+            "image/svg+xml",
+            "application/xhtml+xml",
+            "text/xml",
+            "application/pdf",
+            "x/y",
+            "TEXT/HTML; a=b",
+        ] {
             assert!(is_runnable(runnable), "{runnable}");
         }
-        for inert in ["image/png", "text/plain", "application/octet-stream", "audio/ogg"] {
+        for inert in [
+            "image/png",
+            "text/plain",
+            "application/octet-stream",
+            "audio/ogg",
+        ] {
             assert!(!is_runnable(inert), "{inert}");
         }
     }

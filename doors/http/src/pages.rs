@@ -64,7 +64,10 @@ pub(crate) fn find(path: &str, bare_names: bool) -> Option<Page> {
         "healthz" => Some(Page::Health),
         "readyz" => Some(Page::Ready),
         "demo" => ASSETS.first().map(Page::Asset),
-        name => ASSETS.iter().find(|asset| asset.name == name).map(Page::Asset),
+        name => ASSETS
+            .iter()
+            .find(|asset| asset.name == name)
+            .map(Page::Asset),
     }
 }
 
@@ -74,17 +77,35 @@ pub(crate) fn demo() -> Response<Body> {
         Some(asset) => asset.answer(),
         None => respond::empty(StatusCode::NOT_FOUND),
     };
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("Accept"));
     response
 }
 
 impl Page {
     pub(crate) fn answer(self, site: &Site) -> Response<Body> {
         match self {
-            Self::Metrics => fresh(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", (site.metrics_text)().into_bytes()),
-            Self::Health => fresh(StatusCode::OK, "text/plain; charset=utf-8", b"ok\n".to_vec()),
-            Self::Ready if site.core.is_ready() => fresh(StatusCode::OK, "text/plain; charset=utf-8", b"ready\n".to_vec()),
-            Self::Ready => fresh(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", b"the store takes no writes\n".to_vec()),
+            Self::Metrics => fresh(
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                (site.metrics_text)().into_bytes(),
+            ),
+            Self::Health => fresh(
+                StatusCode::OK,
+                "text/plain; charset=utf-8",
+                b"ok\n".to_vec(),
+            ),
+            Self::Ready if site.core.is_ready() => fresh(
+                StatusCode::OK,
+                "text/plain; charset=utf-8",
+                b"ready\n".to_vec(),
+            ),
+            Self::Ready => fresh(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "text/plain; charset=utf-8",
+                b"the store takes no writes\n".to_vec(),
+            ),
             Self::Asset(asset) => asset.answer(),
         }
     }
@@ -92,15 +113,25 @@ impl Page {
 
 fn fresh(status: StatusCode, media_type: &'static str, body: Vec<u8>) -> Response<Body> {
     let mut response = respond::answer(status, media_type, body);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
 impl Asset {
     fn answer(&self) -> Response<Body> {
-        let mut response = respond::answer(StatusCode::OK, self.media_type, Bytes::from_static(self.body));
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, POLICY);
+        let mut response = respond::answer(
+            StatusCode::OK,
+            self.media_type,
+            Bytes::from_static(self.body),
+        );
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_SECURITY_POLICY, POLICY);
         response
     }
 }
@@ -123,7 +154,10 @@ mod tests {
         for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/web")).unwrap() {
             let name = file.unwrap().file_name().into_string().unwrap();
             let is_page = name.starts_with("demo") && !name.contains(".test.");
-            assert!(!is_page || find(&format!("/.sapwood/{name}"), true).is_some(), "{name}");
+            assert!(
+                !is_page || find(&format!("/.sapwood/{name}"), true).is_some(),
+                "{name}"
+            );
         }
     }
 }

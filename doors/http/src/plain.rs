@@ -1,5 +1,10 @@
 //! Paths as events and commands write them: absolute, plain UTF-8, the root a single slash.
-#![warn(clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#![warn(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 
 use sapwood_tree::{Limits, Path};
 
@@ -11,7 +16,9 @@ pub(crate) fn write(path: &Path, out: &mut String) {
         out.push('/');
         return;
     }
-    let has_tildes = path.segments().any(|segment| segment.bytes().all(|byte| byte == b'~'));
+    let has_tildes = path
+        .segments()
+        .any(|segment| segment.bytes().all(|byte| byte == b'~'));
     if !has_tildes {
         out.push_str(path.as_str());
         return;
@@ -39,7 +46,9 @@ pub fn text(path: &Path) -> String {
 pub fn parse(text: &str, limits: &Limits) -> Result<Path, Problem> {
     let bad = |detail: String| Problem::new(&problem::BAD_PATH, detail);
     let Some(rest) = text.strip_prefix('/') else {
-        return Err(bad(format!("the path {text:?} does not begin with a slash")));
+        return Err(bad(format!(
+            "the path {text:?} does not begin with a slash"
+        )));
     };
     if rest.is_empty() {
         return Ok(Path::root());
@@ -47,10 +56,15 @@ pub fn parse(text: &str, limits: &Limits) -> Result<Path, Problem> {
     let mut segments = Vec::new();
     for segment in rest.split('/') {
         if segment.is_empty() {
-            return Err(bad(format!("the path {text:?} has an empty segment")).hint("an empty segment is written ~"));
+            return Err(bad(format!("the path {text:?} has an empty segment"))
+                .hint("an empty segment is written ~"));
         }
         let tildes = segment.bytes().all(|byte| byte == b'~');
-        segments.push(if tildes { segment.get(1..).unwrap_or_default() } else { segment });
+        segments.push(if tildes {
+            segment.get(1..).unwrap_or_default()
+        } else {
+            segment
+        });
         if segments.len() > limits.depth {
             break;
         }

@@ -96,7 +96,13 @@ pub enum Member {
 impl Problem {
     /// A problem, with a clause that says what is wrong here.
     pub fn new(kind: &'static Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), hint: None, members: Vec::new(), allow: None }
+        Self {
+            kind,
+            detail: detail.into(),
+            hint: None,
+            members: Vec::new(),
+            allow: None,
+        }
     }
 
     /// Adds what the client can do about it.
@@ -121,7 +127,10 @@ impl Problem {
 
     /// A path that takes only these methods.
     pub fn method(allow: &'static str) -> Self {
-        Self { allow: Some(allow), ..Self::new(&METHOD_NOT_ALLOWED, format!("this path takes {allow}")) }
+        Self {
+            allow: Some(allow),
+            ..Self::new(&METHOD_NOT_ALLOWED, format!("this path takes {allow}"))
+        }
     }
 
     /// The stable word.
@@ -156,7 +165,13 @@ impl Problem {
         out.extend_from_slice(self.kind.name.as_bytes());
         out.extend_from_slice(b"\",\"title\":");
         json::encode_string(self.kind.title, &mut out);
-        out.extend_from_slice(format!(",\"status\":{},\"code\":\"{}\",\"detail\":", self.kind.status, self.kind.name).as_bytes());
+        out.extend_from_slice(
+            format!(
+                ",\"status\":{},\"code\":\"{}\",\"detail\":",
+                self.kind.status, self.kind.name
+            )
+            .as_bytes(),
+        );
         json::encode_string(&self.detail, &mut out);
         if let Some(hint) = &self.hint {
             out.extend_from_slice(b",\"hint\":");
@@ -222,7 +237,10 @@ pub fn manual() -> String {
          batch), `limit`, `available`.\n\n| code | status | when, and what to do |\n|---|---|---|\n",
     );
     for code in CODES {
-        page.push_str(&format!("| `{}` | {} | {} |\n", code.name, code.status, code.help));
+        page.push_str(&format!(
+            "| `{}` | {} | {} |\n",
+            code.name, code.status, code.help
+        ));
     }
     page.push_str(
         "\nRequests whose framing is not certain are answered before they are read, and the connection ends: `bad_framing` (400: \
@@ -238,7 +256,9 @@ mod tests {
 
     #[test]
     fn a_problem_says_what_where_and_what_to_do() {
-        let problem = Problem::new(&BAD_PATH, "it is \"bad\"").hint("do better").at(3);
+        let problem = Problem::new(&BAD_PATH, "it is \"bad\"")
+            .hint("do better")
+            .at(3);
         assert_eq!(
             String::from_utf8(problem.to_json()).unwrap(),
             r#"{"type":"urn:sapwood:problem:bad_path","title":"Bad path","status":400,"code":"bad_path","detail":"it is \"bad\"","hint":"do better","index":3}"#
@@ -248,7 +268,14 @@ mod tests {
     #[test]
     fn every_code_is_there_once() {
         for (index, code) in CODES.iter().enumerate() {
-            assert!(CODES.iter().skip(index + 1).all(|other| other.name != code.name), "{}", code.name);
+            assert!(
+                CODES
+                    .iter()
+                    .skip(index + 1)
+                    .all(|other| other.name != code.name),
+                "{}",
+                code.name
+            );
             assert!((400..600).contains(&code.status));
         }
     }
@@ -256,10 +283,24 @@ mod tests {
     #[test]
     fn every_fault_of_a_body_has_a_code() {
         use sapwood_value::DecodeErrorKind as Kind;
-        for kind in [Kind::Malformed, Kind::NotUtf8, Kind::DuplicateKey, Kind::TooDeep, Kind::TooLarge, Kind::Number, Kind::Unsupported, Kind::ReservedKey] {
+        for kind in [
+            Kind::Malformed,
+            Kind::NotUtf8,
+            Kind::DuplicateKey,
+            Kind::TooDeep,
+            Kind::TooLarge,
+            Kind::Number,
+            Kind::Unsupported,
+            Kind::ReservedKey,
+        ] {
             assert!(named(kind.code()).is_some(), "{}", kind.code());
         }
-        for name in ["mixed_value", "bad_bytes", "bad_server_value", "bad_priority"] {
+        for name in [
+            "mixed_value",
+            "bad_bytes",
+            "bad_server_value",
+            "bad_priority",
+        ] {
             assert!(named(name).is_some(), "{name}");
         }
     }
@@ -270,6 +311,10 @@ mod tests {
         if std::env::var_os("SAPWOOD_WRITE_DOCS").is_some() {
             std::fs::write(file, manual()).unwrap();
         }
-        assert_eq!(std::fs::read_to_string(file).unwrap(), manual(), "run with SAPWOOD_WRITE_DOCS=1 to write it");
+        assert_eq!(
+            std::fs::read_to_string(file).unwrap(),
+            manual(),
+            "run with SAPWOOD_WRITE_DOCS=1 to write it"
+        );
     }
 }

@@ -27,7 +27,10 @@ impl PushIds {
             }
         }
         let bits = (u128::from(self.time_ms % (1 << 48)) << RANDOM_BITS) | self.random;
-        (0..20).rev().map(|digit| letter((bits >> (6 * digit)) & 63)).collect()
+        (0..20)
+            .rev()
+            .map(|digit| letter((bits >> (6 * digit)) & 63))
+            .collect()
     }
 }
 

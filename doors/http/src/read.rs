@@ -23,10 +23,21 @@ use crate::url::Ending;
 /// Answers a GET or a HEAD.
 pub(crate) fn answer(asked: &Asked) -> Result<Response<Body>, Problem> {
     if asked.target.query.since.is_some() || asked.target.query.events.is_some() {
-        return Err(Problem::new(&problem::BAD_QUERY, "since and events go with streams").hint("ask with Accept: text/event-stream, or open a WebSocket"));
+        return Err(
+            Problem::new(&problem::BAD_QUERY, "since and events go with streams")
+                .hint("ask with Accept: text/event-stream, or open a WebSocket"),
+        );
     }
-    let reading = asked.database.read(&anonymous(), asked.path()).map_err(|_| Problem::new(&problem::DENIED, "no rule allows to read this"))?;
-    let mut response = if asked.target.children { children(asked, &reading) } else { value(asked, &reading) }.unwrap_or_else(|problem| respond::problem(&problem));
+    let reading = asked
+        .database
+        .read(&anonymous(), asked.path())
+        .map_err(|_| Problem::new(&problem::DENIED, "no rule allows to read this"))?;
+    let mut response = if asked.target.children {
+        children(asked, &reading)
+    } else {
+        value(asked, &reading)
+    }
+    .unwrap_or_else(|problem| respond::problem(&problem));
     respond::set(&mut response, VERSION, reading.version().to_string());
     Ok(response)
 }
@@ -40,7 +51,9 @@ fn value(asked: &Asked, reading: &Reading) -> Result<Response<Body>, Problem> {
     match reading.value(Reading::VALUE_BYTES_SMALL) {
         Ok(Some(value)) => {
             let tag = reading.tag().map_err(failed)?.map(|tag| tag.to_string());
-            whole(asked, &value, tag, || respond::encode(&value, Form::Data(Format::Json)))
+            whole(asked, &value, tag, || {
+                respond::encode(&value, Form::Data(Format::Json))
+            })
         }
         Ok(None) => {
             conditions(asked, false, None, Form::Data(Format::Json))?;
@@ -52,14 +65,25 @@ fn value(asked: &Asked, reading: &Reading) -> Result<Response<Body>, Problem> {
 }
 
 /// A value that is at hand.
-fn whole(asked: &Asked, value: &Value, tag: Option<String>, json: impl FnOnce() -> Bytes) -> Result<Response<Body>, Problem> {
+fn whole(
+    asked: &Asked,
+    value: &Value,
+    tag: Option<String>,
+    json: impl FnOnce() -> Bytes,
+) -> Result<Response<Body>, Problem> {
     let form = choose(asked, &Offers::of(value))?;
     let tag = tag.map(|tag| format!("{tag}-{}", form.letter()));
     let raw_type = match value {
         Value::Bytes(blob) => raw_type(blob),
         _ => OCTETS,
     };
-    let body = |form: Form| if form == Form::Data(Format::Json) { json() } else { respond::encode(value, form) };
+    let body = |form: Form| {
+        if form == Form::Data(Format::Json) {
+            json()
+        } else {
+            respond::encode(value, form)
+        }
+    };
     let mut response = match conditions(asked, true, tag.as_deref(), form)? {
         Asks::Body => respond::negotiated(StatusCode::OK, form, raw_type, body(form).into()),
         Asks::Nothing => unmodified(),
@@ -74,10 +98,17 @@ fn whole(asked: &Asked, value: &Value, tag: Option<String>, json: impl FnOnce() 
 fn large(asked: &Asked, reading: &Reading) -> Result<Response<Body>, Problem> {
     let tag = reading.tag().map_err(failed)?.map(|tag| tag.to_string());
     let form = choose(asked, &Offers::data())?;
-    let Form::Data(format) = form else { return Err(Problem::new(&problem::INTERNAL, "no format")) };
+    let Form::Data(format) = form else {
+        return Err(Problem::new(&problem::INTERNAL, "no format"));
+    };
     let tag = tag.map(|tag| format!("{tag}-{}", form.letter()));
     let mut response = match conditions(asked, true, tag.as_deref(), form)? {
-        Asks::Body => respond::negotiated(StatusCode::OK, form, OCTETS, tree_body(reading.clone(), format)),
+        Asks::Body => respond::negotiated(
+            StatusCode::OK,
+            form,
+            OCTETS,
+            tree_body(reading.clone(), format),
+        ),
         Asks::Nothing => unmodified(),
     };
     if let Some(tag) = tag {
@@ -89,10 +120,17 @@ fn large(asked: &Asked, reading: &Reading) -> Result<Response<Body>, Problem> {
 /// The direct children: an array of their names and values, in key order.
 fn children(asked: &Asked, reading: &Reading) -> Result<Response<Body>, Problem> {
     let form = choose(asked, &Offers::data())?;
-    let Form::Data(format) = form else { return Err(Problem::new(&problem::INTERNAL, "no format")) };
+    let Form::Data(format) = form else {
+        return Err(Problem::new(&problem::INTERNAL, "no format"));
+    };
     let exists = reading.exists().map_err(failed)?;
     match conditions(asked, exists, None, form)? {
-        Asks::Body if exists => Ok(respond::negotiated(StatusCode::OK, form, OCTETS, children_body(reading.clone(), format))),
+        Asks::Body if exists => Ok(respond::negotiated(
+            StatusCode::OK,
+            form,
+            OCTETS,
+            children_body(reading.clone(), format),
+        )),
         Asks::Body => Err(Problem::new(&problem::NOT_FOUND, "nothing is here")),
         Asks::Nothing => Ok(unmodified()),
     }
@@ -114,14 +152,23 @@ enum Asks {
 
 /// `If-Match` and `If-None-Match` of a read (RFC 9110, 13.2.2).
 fn conditions(asked: &Asked, exists: bool, tag: Option<&str>, form: Form) -> Result<Asks, Problem> {
-    let value_tag = || tag.and_then(|tag| tag.strip_suffix(form.letter())).and_then(|tag| tag.strip_suffix('-'));
+    let value_tag = || {
+        tag.and_then(|tag| tag.strip_suffix(form.letter()))
+            .and_then(|tag| tag.strip_suffix('-'))
+    };
     if let Some(list) = asked.tags(header::IF_MATCH)? {
         let holds = match list {
             TagList::Any => exists,
-            TagList::Tags(tags) => value_tag().is_some_and(|value| tags.iter().any(|given| !given.weak && given.value() == value)),
+            TagList::Tags(tags) => value_tag().is_some_and(|value| {
+                tags.iter()
+                    .any(|given| !given.weak && given.value() == value)
+            }),
         };
         if !holds {
-            return Err(Problem::new(&problem::PRECONDITION_FAILED, "the value is not the one that If-Match names"));
+            return Err(Problem::new(
+                &problem::PRECONDITION_FAILED,
+                "the value is not the one that If-Match names",
+            ));
         }
     }
     let matches = match asked.tags(header::IF_NONE_MATCH)? {
@@ -134,8 +181,13 @@ fn conditions(asked: &Asked, exists: bool, tag: Option<&str>, form: Form) -> Res
 
 fn unmodified() -> Response<Body> {
     let mut response = respond::empty(StatusCode::NOT_MODIFIED);
-    response.headers_mut().insert(header::VARY, header::HeaderValue::from_static("Accept"));
-    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache"));
+    response
+        .headers_mut()
+        .insert(header::VARY, header::HeaderValue::from_static("Accept"));
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("no-cache"),
+    );
     response
 }
 
@@ -144,7 +196,10 @@ fn failed(error: RowsError) -> Problem {
 }
 
 fn internal(error: &ReadError) -> Problem {
-    tracing::error!(error = error as &dyn std::error::Error, "the tree could not be read");
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        "the tree could not be read"
+    );
     Problem::new(&problem::INTERNAL, "the tree could not be read")
 }
 
@@ -163,7 +218,10 @@ fn body_of(producer: impl FnMut(&mut Vec<u8>) -> Result<bool, RowsError> + Send 
         match made.await {
             Ok(Ok((piece, next))) => Some((Ok(Bytes::from(piece)), next)),
             Ok(Err(error)) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a large value could not be read to its end");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a large value could not be read to its end"
+                );
                 Some((Err(io::Error::other(error)), None))
             }
             Err(error) => Some((Err(io::Error::other(error)), None)),
@@ -186,7 +244,15 @@ fn tree_body(reading: Reading, format: Format) -> Body {
 }
 
 fn children_body(reading: Reading, format: Format) -> Body {
-    let mut children = Children { reading, format, after: None, begun: false, names: VecDeque::new(), no_more: false, open: None };
+    let mut children = Children {
+        reading,
+        format,
+        after: None,
+        begun: false,
+        names: VecDeque::new(),
+        no_more: false,
+        open: None,
+    };
     body_of(move |out| children.next_piece(out))
 }
 
@@ -238,7 +304,12 @@ impl Children {
     }
 
     fn read_names(&mut self, max: usize) -> Result<(), RowsError> {
-        let names = sapwood_tree::children(self.reading.rows(), self.reading.path(), self.after.as_deref(), max)?;
+        let names = sapwood_tree::children(
+            self.reading.rows(),
+            self.reading.path(),
+            self.after.as_deref(),
+            max,
+        )?;
         self.no_more = names.len() < max;
         self.after = names.last().cloned().or_else(|| self.after.take());
         self.names.extend(names);
@@ -273,7 +344,11 @@ impl Children {
         object.key("value");
         let path = self.reading.path();
         if is_segment(name) {
-            self.open = TreeStream::begin(self.reading.rows(), &path.child_unchecked(name), self.format)?;
+            self.open = TreeStream::begin(
+                self.reading.rows(),
+                &path.child_unchecked(name),
+                self.format,
+            )?;
         }
         if self.open.is_none() {
             // A key that can't be addressed is read with its document.
@@ -282,7 +357,9 @@ impl Children {
                 Err(ReadError::Rows(error)) => return Err(error),
                 Err(_) => None,
             };
-            let value = own.and_then(|own| own.child(name).cloned()).unwrap_or(Value::Null);
+            let value = own
+                .and_then(|own| own.child(name).cloned())
+                .unwrap_or(Value::Null);
             self.format.encode_spelled(&value, out);
             self.end_child(out);
         }

@@ -39,7 +39,10 @@ impl Asked {
     pub(crate) fn conditions(&self) -> Result<Vec<(Path, Condition)>, Problem> {
         let mut conditions = Vec::new();
         if let Some(list) = self.tags(header::IF_MATCH)? {
-            conditions.push((self.path().clone(), Condition::Match(command::strong(&list))));
+            conditions.push((
+                self.path().clone(),
+                Condition::Match(command::strong(&list)),
+            ));
         }
         if let Some(list) = self.tags(header::IF_NONE_MATCH)? {
             conditions.push((self.path().clone(), Condition::NoneMatch(weak(&list))));
@@ -52,13 +55,25 @@ impl Asked {
         if !self.headers.contains_key(&name) {
             return Ok(None);
         }
-        TagList::parse(name.as_str(), self.headers.get_all(&name).iter().map(|field| field.as_bytes()))
+        TagList::parse(
+            name.as_str(),
+            self.headers
+                .get_all(&name)
+                .iter()
+                .map(|field| field.as_bytes()),
+        )
     }
 
     /// The lifetime of what is written.
     pub(crate) fn ttl(&self) -> Result<Option<Duration>, Problem> {
-        let Some(field) = self.headers.get(respond::TTL) else { return Ok(None) };
-        let number = field.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok()).filter(|number| number.is_finite());
+        let Some(field) = self.headers.get(respond::TTL) else {
+            return Ok(None);
+        };
+        let number = field
+            .to_str()
+            .ok()
+            .and_then(|text| text.trim().parse::<f64>().ok())
+            .filter(|number| number.is_finite());
         command::read_ttl(&number.map_or(Value::Null, Value::Float)).map(Some)
     }
 
@@ -66,9 +81,17 @@ impl Asked {
     pub(crate) fn body_type(&self) -> Result<BodyType, Problem> {
         let encoding = self.headers.get(header::CONTENT_ENCODING);
         if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-            return Err(Problem::new(&problem::UNSUPPORTED_TYPE, "compressed bodies are not taken").hint("send the body without Content-Encoding"));
+            return Err(Problem::new(
+                &problem::UNSUPPORTED_TYPE,
+                "compressed bodies are not taken",
+            )
+            .hint("send the body without Content-Encoding"));
         }
-        BodyType::parse(self.headers.get(header::CONTENT_TYPE).map(|field| field.as_bytes()))
+        BodyType::parse(
+            self.headers
+                .get(header::CONTENT_TYPE)
+                .map(|field| field.as_bytes()),
+        )
     }
 
     /// The bounds of a value in a body.
@@ -101,7 +124,11 @@ pub(crate) fn value_limits(database: &Database, config: &HttpConfig) -> sapwood_
 fn weak(list: &TagList) -> sapwood_core::TagList {
     match list {
         TagList::Any => sapwood_core::TagList::Any,
-        TagList::Tags(tags) => sapwood_core::TagList::Tags(tags.iter().map(|tag| sapwood_core::Tag::parse(tag.value())).collect()),
+        TagList::Tags(tags) => sapwood_core::TagList::Tags(
+            tags.iter()
+                .map(|tag| sapwood_core::Tag::parse(tag.value()))
+                .collect(),
+        ),
     }
 }
 
@@ -112,7 +139,13 @@ fn weak(list: &TagList) -> sapwood_core::TagList {
 pub(crate) async fn read_body(mut body: Incoming, config: &HttpConfig) -> Result<Bytes, Problem> {
     const GRACE: Duration = Duration::from_secs(10);
     let max = config.body_bytes_max;
-    let too_large = || Problem::new(&problem::TOO_LARGE, format!("the body is larger than {max} bytes")).with("limit", Member::Number(max as u64));
+    let too_large = || {
+        Problem::new(
+            &problem::TOO_LARGE,
+            format!("the body is larger than {max} bytes"),
+        )
+        .with("limit", Member::Number(max as u64))
+    };
     if body.size_hint().lower() > max as u64 {
         return Err(too_large());
     }
@@ -124,14 +157,24 @@ pub(crate) async fn read_body(mut body: Incoming, config: &HttpConfig) -> Result
         let earned = Duration::from_secs(length as u64 / config.body_rate_min.max(1));
         let frame = match tokio::time::timeout_at(begin + GRACE + earned, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(_))) => return Err(Problem::new(&problem::MALFORMED, "the body ended before its length, or its chunks are malformed")),
+            Ok(Some(Err(_))) => {
+                return Err(Problem::new(
+                    &problem::MALFORMED,
+                    "the body ended before its length, or its chunks are malformed",
+                ));
+            }
             Ok(None) => break,
             Err(_) => {
                 let rate = config.body_rate_min;
-                return Err(Problem::new(&problem::REQUEST_TIMEOUT, format!("the body came more slowly than {rate} bytes a second")));
+                return Err(Problem::new(
+                    &problem::REQUEST_TIMEOUT,
+                    format!("the body came more slowly than {rate} bytes a second"),
+                ));
             }
         };
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         length += data.len();
         if length > max {
             return Err(too_large());

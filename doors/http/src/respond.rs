@@ -20,9 +20,15 @@ const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 const ACCEPT: HeaderValue = HeaderValue::from_static("Accept");
 
 /// An answer with a body of a fixed type.
-pub(crate) fn answer(status: StatusCode, media_type: &'static str, body: impl Into<Body>) -> Response<Body> {
+pub(crate) fn answer(
+    status: StatusCode,
+    media_type: &'static str,
+    body: impl Into<Body>,
+) -> Response<Body> {
     let mut response = bare(status, body.into());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
 
@@ -41,14 +47,22 @@ fn bare(status: StatusCode, body: Body) -> Response<Body> {
 }
 
 /// An answer whose format was negotiated.
-pub(crate) fn negotiated(status: StatusCode, form: Form, raw_type: &str, body: Body) -> Response<Body> {
+pub(crate) fn negotiated(
+    status: StatusCode,
+    form: Form,
+    raw_type: &str,
+    body: Body,
+) -> Response<Body> {
     let mut response = bare(status, body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type(form, raw_type));
     headers.insert(header::VARY, ACCEPT);
     headers.insert(header::CACHE_CONTROL, NO_CACHE);
     if form == Form::Raw && is_runnable(raw_type) {
-        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+        headers.insert(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("sandbox"),
+        );
     }
     response
 }
@@ -64,9 +78,15 @@ fn content_type(form: Form, raw_type: &str) -> HeaderValue {
 }
 
 /// A small value, in the format that the client likes best.
-pub(crate) fn small(status: StatusCode, value: &Value, accept: &crate::negotiate::Accept) -> Response<Body> {
+pub(crate) fn small(
+    status: StatusCode,
+    value: &Value,
+    accept: &crate::negotiate::Accept,
+) -> Response<Body> {
     // The operation is done: a client that takes none of our formats gets JSON rather than an error.
-    let form = Offers::of(value).choose(accept).unwrap_or(Form::Data(Format::Json));
+    let form = Offers::of(value)
+        .choose(accept)
+        .unwrap_or(Form::Data(Format::Json));
     negotiated(status, form, OCTETS, encode(value, form).into())
 }
 
@@ -97,18 +117,28 @@ pub(crate) fn set(response: &mut Response<Body>, name: HeaderName, value: String
 
 /// A problem as an answer.
 pub(crate) fn problem(problem: &Problem) -> Response<Body> {
-    let status = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status =
+        StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = answer(status, "application/problem+json", problem.to_json());
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(allow) = problem.allow() {
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+        response
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static(allow));
     }
     if problem.code() == crate::problem::NOT_ACCEPTABLE.name {
         response.headers_mut().insert(header::VARY, ACCEPT);
     }
     if problem.code() == crate::problem::UPGRADE_REQUIRED.name {
-        response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        response
+            .headers_mut()
+            .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        response.headers_mut().insert(
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        );
     }
     response
 }
@@ -117,7 +147,9 @@ pub(crate) fn problem(problem: &Problem) -> Response<Body> {
 pub(crate) fn without_body(mut response: Response<Body>) -> Response<Body> {
     let body = std::mem::take(response.body_mut());
     if let Body::Full(bytes) = body {
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     }
     response
 }

@@ -32,15 +32,29 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Opens a WebSocket: one that a door has mounted if the client offers it, else the plain one of the path.
 pub(crate) fn open(site: &Arc<Site>, asked: Asked, caller: &Arc<Caller>) -> Result<Reply, Problem> {
     let opening = opening(&asked)?;
-    if let Some((subprotocol, door)) = caller.mounts.subprotocol(opening.offered.iter().map(String::as_str)) {
+    if let Some((subprotocol, door)) = caller
+        .mounts
+        .subprotocol(opening.offered.iter().map(String::as_str))
+    {
         let (info, mounts) = (Arc::clone(&caller.info), Arc::clone(&caller.mounts));
         let bytes_max = site.config.body_bytes_max;
         return Ok(takeover(move |socket| {
             async move {
-                match opening.accept(socket, Some(subprotocol), "", bytes_max).await {
+                match opening
+                    .accept(socket, Some(subprotocol), "", bytes_max)
+                    .await
+                {
                     Ok(stream) => {
-                        let transport = Transport::WebSocket { stream: Box::new(stream), subprotocol };
-                        door.serve(Connection { info, transport, mounts }).await
+                        let transport = Transport::WebSocket {
+                            stream: Box::new(stream),
+                            subprotocol,
+                        };
+                        door.serve(Connection {
+                            info,
+                            transport,
+                            mounts,
+                        })
+                        .await
                     }
                     Err(_) => Closed::Lost,
                 }
@@ -50,16 +64,26 @@ pub(crate) fn open(site: &Arc<Site>, asked: Asked, caller: &Arc<Caller>) -> Resu
     }
     let (spec, start) = (watch::spec(&asked)?, watch::start(&asked)?);
     let format = asked.stream_format();
-    let mut session = asked.database.connect(Connect { protocol: "websocket", peer: Some(caller.info.peer), claims: anonymous() });
-    session.watch(spec, start).map_err(|error| watch::refused(&error))?;
+    let mut session = asked.database.connect(Connect {
+        protocol: "websocket",
+        peer: Some(caller.info.peer),
+        claims: anonymous(),
+    });
+    session
+        .watch(spec, start)
+        .map_err(|error| watch::refused(&error))?;
     let site = Arc::clone(site);
     Ok(takeover(move |socket| {
         async move {
             let bytes_max = site.config.body_bytes_max;
-            let Ok(stream) = opening.accept(socket, None, "", bytes_max).await else { return Closed::Lost };
+            let Ok(stream) = opening.accept(socket, None, "", bytes_max).await else {
+                return Closed::Lost;
+            };
             let open = gauge!("sapwood_http_websockets");
             open.increment(1);
-            let closed = Client::new(stream, session, asked, format, site).serve().await;
+            let closed = Client::new(stream, session, asked, format, site)
+                .serve()
+                .await;
             open.decrement(1);
             closed
         }
@@ -68,12 +92,18 @@ pub(crate) fn open(site: &Arc<Site>, asked: Asked, caller: &Arc<Caller>) -> Resu
 }
 
 /// Opens `/.echo`, which sends back what it gets.
-pub(crate) fn open_echo(site: &Site, asked: &Asked, _caller: &Arc<Caller>) -> Result<Reply, Problem> {
+pub(crate) fn open_echo(
+    site: &Site,
+    asked: &Asked,
+    _caller: &Arc<Caller>,
+) -> Result<Reply, Problem> {
     let opening = opening(asked)?;
     let bytes_max = site.config.body_bytes_max;
     Ok(takeover(move |socket| {
         async move {
-            let Ok(mut stream) = opening.accept(socket, None, "", bytes_max).await else { return Closed::Lost };
+            let Ok(mut stream) = opening.accept(socket, None, "", bytes_max).await else {
+                return Closed::Lost;
+            };
             while let Some(message) = stream.next().await {
                 match message {
                     Ok(message) if message.is_text() || message.is_binary() => {
@@ -99,7 +129,9 @@ fn takeover(serve: impl FnOnce(Socket) -> BoxFuture<'static, Closed> + Send + 's
 fn opening(asked: &Asked) -> Result<Opening, Problem> {
     Opening::parse(&asked.method, asked.version, &asked.headers).map_err(|error| match error {
         OpeningError::Version => Problem::new(&problem::UPGRADE_REQUIRED, error.to_string()),
-        OpeningError::NotAnUpgrade | OpeningError::Key => Problem::new(&problem::BAD_HEADER, error.to_string()),
+        OpeningError::NotAnUpgrade | OpeningError::Key => {
+            Problem::new(&problem::BAD_HEADER, error.to_string())
+        }
     })
 }
 
@@ -107,7 +139,14 @@ fn opening(asked: &Asked) -> Result<Opening, Problem> {
 async fn refuse(stream: &mut WebSocketStream<Socket>, error: &Error) {
     if matches!(error, Error::PayloadTooLong { .. }) {
         // Of a message in pieces the library does not say it.
-        drop(stream.send(Message::close(Some(CloseCode::MESSAGE_TOO_BIG), "message too large")).await);
+        drop(
+            stream
+                .send(Message::close(
+                    Some(CloseCode::MESSAGE_TOO_BIG),
+                    "message too large",
+                ))
+                .await,
+        );
     }
 }
 
@@ -152,14 +191,26 @@ enum Turn {
 }
 
 impl Client {
-    fn new(stream: WebSocketStream<Socket>, session: Session, asked: Asked, format: Format, site: Arc<Site>) -> Self {
-        let mut ticks = tokio::time::interval(Duration::from_secs(site.config.ping_interval_s.max(1)));
+    fn new(
+        stream: WebSocketStream<Socket>,
+        session: Session,
+        asked: Asked,
+        format: Format,
+        site: Arc<Site>,
+    ) -> Self {
+        let mut ticks =
+            tokio::time::interval(Duration::from_secs(site.config.ping_interval_s.max(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.reset();
         Self {
             stream,
             session,
-            place: Box::new(Place { asked: Asked { headers: http::HeaderMap::new(), ..asked } }),
+            place: Box::new(Place {
+                asked: Asked {
+                    headers: http::HeaderMap::new(),
+                    ..asked
+                },
+            }),
             format,
             site,
             deliveries: Vec::new(),
@@ -188,7 +239,8 @@ impl Client {
                     self.say(Message::ping(Bytes::new()));
                 }
                 Turn::Signal(Signal::Drain) => {
-                    self.close(CloseCode::GOING_AWAY, "the server is stopping").await;
+                    self.close(CloseCode::GOING_AWAY, "the server is stopping")
+                        .await;
                     break Closed::Drained;
                 }
                 Turn::Signal(Signal::Expired) => break Closed::Lost,
@@ -238,7 +290,11 @@ impl Client {
 
     fn say_bytes(&mut self, bytes: Bytes) {
         let payload = Payload::from(bytes);
-        self.say(if self.format == Format::Json { Message::text(payload) } else { Message::binary(payload) });
+        self.say(if self.format == Format::Json {
+            Message::text(payload)
+        } else {
+            Message::binary(payload)
+        });
     }
 
     fn say(&mut self, message: Message) {
@@ -257,7 +313,12 @@ impl Client {
         };
         let asked = &self.place.asked;
         let limits = value_limits(&asked.database, &self.site.config);
-        let Command { id, operation } = command::read_command(message.as_payload(), format, &limits, asked.database.tree_limits());
+        let Command { id, operation } = command::read_command(
+            message.as_payload(),
+            format,
+            &limits,
+            asked.database.tree_limits(),
+        );
         let submitted = operation.and_then(|operation| self.submit(&id, operation));
         if let Err(problem) = submitted {
             let bytes = refusal(self.format, &id, &problem);
@@ -268,36 +329,58 @@ impl Client {
     /// Hands a command to the session; its answer comes as a delivery.
     fn submit(&mut self, id: &Value, operation: Operation) -> Result<(), Problem> {
         let asked = &self.place.asked;
-        let mut path = operation.path.clone().unwrap_or_else(|| asked.path().clone());
+        let mut path = operation
+            .path
+            .clone()
+            .unwrap_or_else(|| asked.path().clone());
         write::writable(&path)?;
         let made = (operation.name == Name::Post).then(|| self.site.push_id(&asked.database));
         if let Some(made) = &made {
             path = write::child(asked, &path, made)?;
         }
         let tag = self.next_tag;
-        let mut pending = Pending { id: id.clone(), made, exists: None };
+        let mut pending = Pending {
+            id: id.clone(),
+            made,
+            exists: None,
+        };
         match operation.name {
             Name::Get => self.session.submit_read(tag, path),
             Name::Publish => {
-                let message = write::message(operation.value.unwrap_or_else(|| sapwood_value::Spelled::plain(Value::Null)))?;
+                let message = write::message(
+                    operation
+                        .value
+                        .unwrap_or_else(|| sapwood_value::Spelled::plain(Value::Null)),
+                )?;
                 if operation.at_end {
-                    self.session.submit_at_end(tag, &AtEnd::Publish(path, message));
+                    self.session
+                        .submit_at_end(tag, &AtEnd::Publish(path, message));
                 } else {
                     self.session.submit_publish(tag, path, message);
                 }
             }
             Name::Put | Name::Patch | Name::Post | Name::Delete if operation.at_end => {
-                self.session.submit_at_end(tag, &AtEnd::Write(write::write_op(operation, path)?));
+                self.session
+                    .submit_at_end(tag, &AtEnd::Write(write::write_op(operation, path)?));
             }
             Name::Put | Name::Patch | Name::Post | Name::Delete => {
-                let mut conditions: Vec<(Path, Condition)> =
-                    operation.conditions.iter().map(|condition| (path.clone(), condition.clone())).collect();
+                let mut conditions: Vec<(Path, Condition)> = operation
+                    .conditions
+                    .iter()
+                    .map(|condition| (path.clone(), condition.clone()))
+                    .collect();
                 let op = write::write_op(operation, path.clone())?;
                 if op.kind == OpKind::Delete {
                     pending.exists = Some(conditions.len());
                     conditions.push((path, Condition::Exists(true)));
                 }
-                self.session.submit(tag, Write { ops: vec![op], conditions });
+                self.session.submit(
+                    tag,
+                    Write {
+                        ops: vec![op],
+                        conditions,
+                    },
+                );
             }
         }
         self.next_tag += 1;
@@ -306,28 +389,53 @@ impl Client {
     }
 
     fn answer(&mut self, tag: u64, answer: Result<Answer, WriteError>) -> Vec<u8> {
-        let Pending { id, made, exists } = self.asked.remove(&tag).unwrap_or(Pending { id: Value::Null, made: None, exists: None });
+        let Pending { id, made, exists } = self.asked.remove(&tag).unwrap_or(Pending {
+            id: Value::Null,
+            made: None,
+            exists: None,
+        });
         match answer {
-            Ok(Answer::Written(committed)) => {
-                accepted(self.format, &id, &[("version", Value::from(committed.version.to_string())), ("value", made.map_or(Value::Null, Value::from))])
+            Ok(Answer::Written(committed)) => accepted(
+                self.format,
+                &id,
+                &[
+                    ("version", Value::from(committed.version.to_string())),
+                    ("value", made.map_or(Value::Null, Value::from)),
+                ],
+            ),
+            Ok(Answer::Published { receivers }) => {
+                accepted(self.format, &id, &[("receivers", event::number(receivers))])
             }
-            Ok(Answer::Published { receivers }) => accepted(self.format, &id, &[("receivers", event::number(receivers))]),
             Ok(Answer::Registered) => accepted(self.format, &id, &[]),
             Ok(Answer::Read(reading)) => match reading.value(self.site.config.body_bytes_max) {
                 Ok(Some(value)) => {
                     let version = Value::from(reading.version().to_string());
                     accepted(self.format, &id, &[("value", value), ("version", version)])
                 }
-                Ok(None) => refusal(self.format, &id, &Problem::new(&problem::NOT_FOUND, "nothing is here")),
+                Ok(None) => refusal(
+                    self.format,
+                    &id,
+                    &Problem::new(&problem::NOT_FOUND, "nothing is here"),
+                ),
                 Err(sapwood_tree::ReadError::TooLarge { limit }) => {
-                    let problem = Problem::new(&problem::TOO_LARGE, format!("the value is larger than {limit} bytes")).hint("GET streams it at any size");
+                    let problem = Problem::new(
+                        &problem::TOO_LARGE,
+                        format!("the value is larger than {limit} bytes"),
+                    )
+                    .hint("GET streams it at any size");
                     refusal(self.format, &id, &problem)
                 }
-                Err(_) => refusal(self.format, &id, &Problem::new(&problem::INTERNAL, "the tree could not be read")),
+                Err(_) => refusal(
+                    self.format,
+                    &id,
+                    &Problem::new(&problem::INTERNAL, "the tree could not be read"),
+                ),
             },
-            Err(WriteError::Conflict { index, .. }) if Some(index) == exists => {
-                refusal(self.format, &id, &Problem::new(&problem::NOT_FOUND, "nothing is here"))
-            }
+            Err(WriteError::Conflict { index, .. }) if Some(index) == exists => refusal(
+                self.format,
+                &id,
+                &Problem::new(&problem::NOT_FOUND, "nothing is here"),
+            ),
             Err(error) => refusal(self.format, &id, &write::refused(&error)),
         }
     }
@@ -341,7 +449,12 @@ impl Client {
 
 /// `{"id", "ok": {…}}`; members that are null are left out, unless it is the value read.
 fn accepted(format: Format, id: &Value, members: &[(&str, Value)]) -> Vec<u8> {
-    let told = || members.iter().filter(|(name, value)| !value.is_null() || (*name == "value" && members.first().is_some_and(|(first, _)| first == name)));
+    let told = || {
+        members.iter().filter(|(name, value)| {
+            !value.is_null()
+                || (*name == "value" && members.first().is_some_and(|(first, _)| first == name))
+        })
+    };
     let mut out = Vec::with_capacity(96);
     let mut object = Object::begin(format, 2, &mut out);
     object.value("id", id);

@@ -30,18 +30,31 @@ use crate::watch;
 const RETRY_MS: u32 = 2000;
 
 /// Opens an event stream.
-pub(crate) fn open(site: &Arc<Site>, asked: &Asked, caller: &Arc<Caller>, origin: Option<&HeaderValue>) -> Result<Reply, Problem> {
+pub(crate) fn open(
+    site: &Arc<Site>,
+    asked: &Asked,
+    caller: &Arc<Caller>,
+    origin: Option<&HeaderValue>,
+) -> Result<Reply, Problem> {
     let (spec, start) = (watch::spec(asked)?, watch::start(asked)?);
     let resumed = start != Start::State;
-    let mut session = asked.database.connect(Connect { protocol: "sse", peer: Some(caller.info.peer), claims: anonymous() });
-    session.watch(spec, start).map_err(|error| watch::refused(&error))?;
+    let mut session = asked.database.connect(Connect {
+        protocol: "sse",
+        peer: Some(caller.info.peer),
+        claims: anonymous(),
+    });
+    session
+        .watch(spec, start)
+        .map_err(|error| watch::refused(&error))?;
     let head = head(origin);
     let interval = Duration::from_secs(site.config.comment_interval_s.max(1));
     Ok(Reply::Takeover(Box::new(move |socket| {
         async move {
             let open = gauge!("sapwood_http_event_streams");
             open.increment(1);
-            let closed = Stream::new(socket, session, interval, resumed).serve(head).await;
+            let closed = Stream::new(socket, session, interval, resumed)
+                .serve(head)
+                .await;
             open.decrement(1);
             closed
         }
@@ -87,7 +100,13 @@ impl Stream {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.reset();
-        Self { socket, session, ticks, deliveries: Vec::new(), has_state: resumed }
+        Self {
+            socket,
+            session,
+            ticks,
+            deliveries: Vec::new(),
+            has_state: resumed,
+        }
     }
 
     async fn serve(mut self, head: String) -> Closed {
@@ -138,7 +157,10 @@ impl Stream {
     fn blocks(&mut self, out: &mut Vec<Bytes>) {
         for delivery in self.deliveries.drain(..) {
             if let Delivery::Event { event, .. } = delivery {
-                self.has_state |= event.version.as_ref().is_some_and(|version| version.part.is_none());
+                self.has_state |= event
+                    .version
+                    .as_ref()
+                    .is_some_and(|version| version.part.is_none());
                 out.push(event::block(&event));
             }
         }
@@ -147,18 +169,28 @@ impl Stream {
 
     /// A sign of life, with the newest commit that the stream has passed.
     fn comment(&self) -> Bytes {
-        if self.has_state { format!(": \nid: {}\n\n", self.session.last_seen()).into() } else { Bytes::from_static(b": \n\n") }
+        if self.has_state {
+            format!(": \nid: {}\n\n", self.session.last_seen()).into()
+        } else {
+            Bytes::from_static(b": \n\n")
+        }
     }
 
     /// Writes all of it, unless the server tells the connection to end.
     async fn send(&mut self, out: &mut Vec<Bytes>) -> Result<(), Closed> {
-        let mut waiting = std::mem::take(out).into_iter().collect::<std::collections::VecDeque<_>>();
+        let mut waiting = std::mem::take(out)
+            .into_iter()
+            .collect::<std::collections::VecDeque<_>>();
         std::future::poll_fn(|cx| poll_write_all(&mut self.socket, cx, &mut waiting)).await
     }
 }
 
 /// Writes pieces in as few calls as possible.
-fn poll_write_all(socket: &mut Socket, cx: &mut Context<'_>, waiting: &mut std::collections::VecDeque<Bytes>) -> Poll<Result<(), Closed>> {
+fn poll_write_all(
+    socket: &mut Socket,
+    cx: &mut Context<'_>,
+    waiting: &mut std::collections::VecDeque<Bytes>,
+) -> Poll<Result<(), Closed>> {
     const SLICES: usize = 64;
     while !waiting.is_empty() {
         let mut slices = [IoSlice::new(&[]); SLICES];

@@ -4,7 +4,12 @@
 //! clients take the segments `.` and `..` away, however they are encoded, and a real dot before `json`, `cbor` or
 //! `msgpack` at the end would choose a format. Such a dot is `%2E` above URL encoding, so `%252E` in the URL; `%` is
 //! `%25` there only where it would read as such an escape. An empty segment is `~`, one of n tildes has n + 1.
-#![warn(clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#![warn(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 
 use std::borrow::Cow;
 
@@ -58,13 +63,21 @@ impl Target {
     /// A problem with status 400.
     pub fn parse(path: &str, query: Option<&str>, limits: &Limits) -> Result<Self, Problem> {
         let (path, children, ending) = parse_path(path, limits)?;
-        Ok(Self { path, children, ending, query: query.map_or_else(|| Ok(Query::default()), Query::parse)? })
+        Ok(Self {
+            path,
+            children,
+            ending,
+            query: query.map_or_else(|| Ok(Query::default()), Query::parse)?,
+        })
     }
 }
 
 fn parse_path(text: &str, limits: &Limits) -> Result<(Path, bool, Option<Ending>), Problem> {
     let Some(rest) = text.strip_prefix('/') else {
-        return Err(Problem::new(&problem::BAD_PATH, "the path does not begin with a slash"));
+        return Err(Problem::new(
+            &problem::BAD_PATH,
+            "the path does not begin with a slash",
+        ));
     };
     let (rest, children) = match rest.strip_suffix('/') {
         Some(rest) => (rest, true),
@@ -75,7 +88,10 @@ fn parse_path(text: &str, limits: &Limits) -> Result<(Path, bool, Option<Ending>
     }
     let count = rest.bytes().filter(|byte| *byte == b'/').count() + 1;
     if count > limits.depth + 1 {
-        return Err(Problem::new(&problem::BAD_PATH, format!("the path is deeper than {} levels", limits.depth)));
+        return Err(Problem::new(
+            &problem::BAD_PATH,
+            format!("the path is deeper than {} levels", limits.depth),
+        ));
     }
     let (mut segments, mut ending, mut emptied) = (Vec::with_capacity(count), None, false);
     for (index, raw) in rest.split('/').enumerate() {
@@ -94,7 +110,8 @@ fn parse_path(text: &str, limits: &Limits) -> Result<(Path, bool, Option<Ending>
         }
         segments.push(unescape(segment)?);
     }
-    let path = Path::from_segments(segments.iter().map(AsRef::as_ref), limits).map_err(|error| Problem::new(&problem::BAD_PATH, error.to_string()))?;
+    let path = Path::from_segments(segments.iter().map(AsRef::as_ref), limits)
+        .map_err(|error| Problem::new(&problem::BAD_PATH, error.to_string()))?;
     let children = (children || emptied) && !path.is_root();
     Ok((path, children, ending))
 }
@@ -106,7 +123,9 @@ fn split_ending(segment: &str) -> Option<(&str, Ending)> {
     if let Some(front) = segment.strip_suffix(".msgpack") {
         return Some((front, Ending::Format(Format::MessagePack)));
     }
-    segment.strip_suffix(".json").map(|front| (front, Ending::Firebase))
+    segment
+        .strip_suffix(".json")
+        .map(|front| (front, Ending::Firebase))
 }
 
 /// Undoes percent-encoding, strictly.
@@ -116,21 +135,35 @@ fn decode(text: &str) -> Result<Cow<'_, str>, Problem> {
     }
     let mut rest = text;
     while let Some((_, after)) = rest.split_once('%') {
-        if !after.get(..2).is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit())) {
-            return Err(Problem::new(&problem::BAD_ESCAPE, "a % in the URL is not followed by two hexadecimal digits"));
+        if !after
+            .get(..2)
+            .is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+        {
+            return Err(Problem::new(
+                &problem::BAD_ESCAPE,
+                "a % in the URL is not followed by two hexadecimal digits",
+            ));
         }
         rest = after;
     }
-    percent_decode_str(text).decode_utf8().map_err(|_| Problem::new(&problem::BAD_ESCAPE, "the URL's escapes are not UTF-8"))
+    percent_decode_str(text)
+        .decode_utf8()
+        .map_err(|_| Problem::new(&problem::BAD_ESCAPE, "the URL's escapes are not UTF-8"))
 }
 
 /// Undoes the door's own escape.
 fn unescape(segment: Cow<'_, str>) -> Result<Cow<'_, str>, Problem> {
     if segment.is_empty() {
-        return Err(Problem::new(&problem::BAD_PATH, "the path has an empty segment").hint("an empty segment is written ~"));
+        return Err(
+            Problem::new(&problem::BAD_PATH, "the path has an empty segment")
+                .hint("an empty segment is written ~"),
+        );
     }
     if segment == "." || segment == ".." {
-        return Err(Problem::new(&problem::BAD_PATH, "the path has a segment . or ..").hint("as a name it is written %252E or %252E%252E"));
+        return Err(
+            Problem::new(&problem::BAD_PATH, "the path has a segment . or ..")
+                .hint("as a name it is written %252E or %252E%252E"),
+        );
     }
     if segment.bytes().all(|byte| byte == b'~') {
         return Ok(Cow::Owned(segment.get(1..).unwrap_or_default().to_owned()));
@@ -171,12 +204,21 @@ fn escape_at(text: &str) -> Option<(usize, usize)> {
         rest = after;
         depth += 1;
     }
-    rest.strip_prefix("2E").map(|after| (depth, text.len() - after.len()))
+    rest.strip_prefix("2E")
+        .map(|after| (depth, text.len() - after.len()))
 }
 
 /// What `encodeURIComponent` leaves as it is.
-const KEPT: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'!').remove(b'~').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
+const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'!')
+    .remove(b'~')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')');
 
 /// The URL of a path: what [`Target::parse`] reads back as just this path.
 pub fn href(path: &Path) -> String {
@@ -199,7 +241,11 @@ fn escape(segment: &str, last: bool) -> Cow<'_, str> {
     if segment == "." || segment == ".." {
         return Cow::Owned("%2E".repeat(segment.len()));
     }
-    let ending = if last { split_ending(segment).map(|(front, _)| front.len()) } else { None };
+    let ending = if last {
+        split_ending(segment).map(|(front, _)| front.len())
+    } else {
+        None
+    };
     if ending.is_none() && !segment.contains('%') {
         return Cow::Borrowed(segment);
     }
@@ -209,7 +255,11 @@ fn escape(segment: &str, last: bool) -> Cow<'_, str> {
     while let Some(at) = rest.find('%') {
         let (plain, escape) = rest.split_at(at);
         out.push_str(plain);
-        out.push_str(if escape_at(escape).is_some() { "%25" } else { "%" });
+        out.push_str(if escape_at(escape).is_some() {
+            "%25"
+        } else {
+            "%"
+        });
         rest = escape.get(1..).unwrap_or_default();
     }
     out.push_str(rest);
@@ -246,7 +296,10 @@ impl Query {
                 }
             };
             if twice {
-                return Err(Problem::new(&problem::BAD_QUERY, format!("the query names {name} twice")));
+                return Err(Problem::new(
+                    &problem::BAD_QUERY,
+                    format!("the query names {name} twice"),
+                ));
             }
         }
         Ok(query)
@@ -254,16 +307,25 @@ impl Query {
 }
 
 fn decode_form(text: &str) -> Result<String, Problem> {
-    if text.contains('+') { decode(&text.replace('+', " ")).map(Cow::into_owned) } else { decode(text).map(Cow::into_owned) }
+    if text.contains('+') {
+        decode(&text.replace('+', " ")).map(Cow::into_owned)
+    } else {
+        decode(text).map(Cow::into_owned)
+    }
 }
 
 /// For the fuzzer: no bytes make the parser panic, and a path that it reads has a URL that reads the same.
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let (path, query) = text
+        .split_once('?')
+        .map_or((text, None), |(path, query)| (path, Some(query)));
     if let Ok(target) = Target::parse(path, query, &Limits::default()) {
-        let again = Target::parse(&href(&target.path), None, &Limits::default()).map(|target| target.path);
+        let again =
+            Target::parse(&href(&target.path), None, &Limits::default()).map(|target| target.path);
         assert_eq!(again.ok(), Some(target.path));
     }
 }
@@ -275,13 +337,19 @@ mod tests {
     use super::*;
 
     fn parse(url: &str) -> Target {
-        let (path, query) = url.split_once('?').map_or((url, None), |(path, query)| (path, Some(query)));
+        let (path, query) = url
+            .split_once('?')
+            .map_or((url, None), |(path, query)| (path, Some(query)));
         Target::parse(path, query, &Limits::default()).unwrap()
     }
 
     fn refused(url: &str) -> &'static str {
-        let (path, query) = url.split_once('?').map_or((url, None), |(path, query)| (path, Some(query)));
-        Target::parse(path, query, &Limits::default()).unwrap_err().code()
+        let (path, query) = url
+            .split_once('?')
+            .map_or((url, None), |(path, query)| (path, Some(query)));
+        Target::parse(path, query, &Limits::default())
+            .unwrap_err()
+            .code()
     }
 
     fn segments(url: &str) -> Vec<String> {
@@ -313,9 +381,15 @@ mod tests {
     #[test]
     fn an_ending_chooses_a_format() {
         assert_eq!(parse("/a.cbor").ending, Some(Ending::Format(Format::Cbor)));
-        assert_eq!(parse("/a.msgpack").ending, Some(Ending::Format(Format::MessagePack)));
+        assert_eq!(
+            parse("/a.msgpack").ending,
+            Some(Ending::Format(Format::MessagePack))
+        );
         assert_eq!(parse("/a%2Ejson").ending, Some(Ending::Firebase));
-        assert_eq!(parse("/a.json.cbor").path, Path::parse("/a.json", &Limits::default()).unwrap());
+        assert_eq!(
+            parse("/a.json.cbor").path,
+            Path::parse("/a.json", &Limits::default()).unwrap()
+        );
         let children = parse("/a/.cbor");
         assert!(children.children && children.path.as_str() == "/a");
         let root = parse("/.cbor");
@@ -324,7 +398,20 @@ mod tests {
 
     #[test]
     fn what_names_no_path_is_refused() {
-        for url in ["//", "/a//b", "//a", "/a//", "/.", "/..", "/a/../b", "/%2E%2e/a", "a", "", "/a%2Fb", "/a%00"] {
+        for url in [
+            "//",
+            "/a//b",
+            "//a",
+            "/a//",
+            "/.",
+            "/..",
+            "/a/../b",
+            "/%2E%2e/a",
+            "a",
+            "",
+            "/a%2Fb",
+            "/a%00",
+        ] {
             assert_eq!(refused(url), "bad_path", "{url}");
         }
         for url in ["/%", "/%2", "/%zz", "/%ff", "/a?ns=%f"] {

@@ -13,7 +13,12 @@ pub(crate) fn spec(asked: &Asked) -> Result<WatchSpec, Problem> {
     let records = match asked.target.query.events.as_deref() {
         Some("records") => true,
         Some("tree") => false,
-        Some(other) => return Err(Problem::new(&problem::BAD_QUERY, format!("events is tree or records, not {other:?}"))),
+        Some(other) => {
+            return Err(Problem::new(
+                &problem::BAD_QUERY,
+                format!("events is tree or records, not {other:?}"),
+            ));
+        }
         None => children || declared(),
     };
     Ok(match (records, children || asked.path().is_root()) {
@@ -27,15 +32,24 @@ pub(crate) fn spec(asked: &Asked) -> Result<WatchSpec, Problem> {
 ///
 /// `Last-Event-ID` wins over `?since=`. A browser can't mend one that makes no sense: it gets a reset and the state.
 pub(crate) fn start(asked: &Asked) -> Result<Start, Problem> {
-    if let Some(id) = asked.headers.get("last-event-id").filter(|id| !id.is_empty()) {
+    if let Some(id) = asked
+        .headers
+        .get("last-event-id")
+        .filter(|id| !id.is_empty())
+    {
         let version = id.to_str().ok().and_then(|id| id.parse::<Version>().ok());
-        return Ok(Start::Since(version.unwrap_or_else(|| Version::new(LogId::random(), 0))));
+        return Ok(Start::Since(
+            version.unwrap_or_else(|| Version::new(LogId::random(), 0)),
+        ));
     }
     match asked.target.query.since.as_deref() {
         None => Ok(Start::State),
         Some(since) => since.parse().map(Start::Since).map_err(|_| {
-            Problem::new(&problem::BAD_SINCE, format!("since is a version, and {since:?} is none"))
-                .hint("take the Sapwood-Version of an answer, or the version of an event")
+            Problem::new(
+                &problem::BAD_SINCE,
+                format!("since is a version, and {since:?} is none"),
+            )
+            .hint("take the Sapwood-Version of an answer, or the version of an event")
         }),
     }
 }

@@ -17,7 +17,11 @@ use crate::respond::{self, VERSION};
 use crate::{event, plain, url};
 
 /// PUT: replaces; null is DELETE.
-pub(crate) async fn put(site: &Site, asked: &Asked, body: Incoming) -> Result<Response<Body>, Problem> {
+pub(crate) async fn put(
+    site: &Site,
+    asked: &Asked,
+    body: Incoming,
+) -> Result<Response<Body>, Problem> {
     let body_type = asked.body_type()?;
     let (conditions, ttl) = (asked.conditions()?, asked.ttl()?);
     let body = read_body(body, &site.config).await?;
@@ -25,20 +29,51 @@ pub(crate) async fn put(site: &Site, asked: &Asked, body: Incoming) -> Result<Re
     if is_removal(&spelled) {
         return delete(asked).await;
     }
-    let op = WriteOp { ttl, ..put_op(asked.path().clone(), spelled)? };
-    let committed = commit(asked, Write { ops: vec![op], conditions }).await?;
+    let op = WriteOp {
+        ttl,
+        ..put_op(asked.path().clone(), spelled)?
+    };
+    let committed = commit(
+        asked,
+        Write {
+            ops: vec![op],
+            conditions,
+        },
+    )
+    .await?;
     let existed = committed.ops.first().is_some_and(|op| op.existed);
-    Ok(done(if existed { StatusCode::NO_CONTENT } else { StatusCode::CREATED }, &committed))
+    Ok(done(
+        if existed {
+            StatusCode::NO_CONTENT
+        } else {
+            StatusCode::CREATED
+        },
+        &committed,
+    ))
 }
 
 /// PATCH: merges the children that it names; null removes one.
-pub(crate) async fn patch(site: &Site, asked: &Asked, body: Incoming) -> Result<Response<Body>, Problem> {
+pub(crate) async fn patch(
+    site: &Site,
+    asked: &Asked,
+    body: Incoming,
+) -> Result<Response<Body>, Problem> {
     let body_type = asked.body_type()?;
     let (conditions, ttl) = (asked.conditions()?, asked.ttl()?);
     let body = read_body(body, &site.config).await?;
     let spelled = body_type.read_data(&body, &asked.value_limits(&site.config))?;
-    let op = WriteOp { ttl, ..patch_op(asked.path().clone(), spelled)? };
-    let committed = commit(asked, Write { ops: vec![op], conditions }).await?;
+    let op = WriteOp {
+        ttl,
+        ..patch_op(asked.path().clone(), spelled)?
+    };
+    let committed = commit(
+        asked,
+        Write {
+            ops: vec![op],
+            conditions,
+        },
+    )
+    .await?;
     Ok(done(StatusCode::NO_CONTENT, &committed))
 }
 
@@ -47,16 +82,25 @@ pub(crate) async fn delete(asked: &Asked) -> Result<Response<Body>, Problem> {
     let mut conditions = asked.conditions()?;
     let exists = conditions.len();
     conditions.push((asked.path().clone(), Condition::Exists(true)));
-    let write = Write { ops: vec![WriteOp::new(asked.path().clone(), OpKind::Delete)], conditions };
+    let write = Write {
+        ops: vec![WriteOp::new(asked.path().clone(), OpKind::Delete)],
+        conditions,
+    };
     match asked.database.write(&anonymous(), write).await {
         Ok(committed) => Ok(done(StatusCode::NO_CONTENT, &committed)),
-        Err(WriteError::Conflict { index, .. }) if index == exists => Err(Problem::new(&problem::NOT_FOUND, "nothing is here")),
+        Err(WriteError::Conflict { index, .. }) if index == exists => {
+            Err(Problem::new(&problem::NOT_FOUND, "nothing is here"))
+        }
         Err(error) => Err(refused(&error)),
     }
 }
 
 /// POST: appends a child under a push id, or sends a message.
-pub(crate) async fn post(site: &Arc<Site>, mut asked: Asked, body: Incoming) -> Result<Response<Body>, Problem> {
+pub(crate) async fn post(
+    site: &Arc<Site>,
+    mut asked: Asked,
+    body: Incoming,
+) -> Result<Response<Body>, Problem> {
     if asked.target.query.publish {
         return publish(site, &asked, body).await;
     }
@@ -67,9 +111,23 @@ pub(crate) async fn post(site: &Arc<Site>, mut asked: Asked, body: Incoming) -> 
     let id = site.push_id(&asked.database);
     asked.target.path = child(&asked, asked.path(), &id)?;
     let conditions = asked.conditions()?;
-    let op = WriteOp { ttl, ..post_op(asked.path().clone(), spelled)? };
-    let committed = commit(&asked, Write { ops: vec![op], conditions }).await?;
-    let mut response = respond::small(StatusCode::CREATED, &Value::String(id.into()), &asked.accept);
+    let op = WriteOp {
+        ttl,
+        ..post_op(asked.path().clone(), spelled)?
+    };
+    let committed = commit(
+        &asked,
+        Write {
+            ops: vec![op],
+            conditions,
+        },
+    )
+    .await?;
+    let mut response = respond::small(
+        StatusCode::CREATED,
+        &Value::String(id.into()),
+        &asked.accept,
+    );
     respond::set(&mut response, header::LOCATION, url::href(asked.path()));
     respond::set(&mut response, VERSION, committed.version.to_string());
     Ok(response)
@@ -79,23 +137,46 @@ async fn publish(site: &Site, asked: &Asked, body: Incoming) -> Result<Response<
     let body_type = asked.body_type()?;
     let body = read_body(body, &site.config).await?;
     let spelled = body_type.read(&body, &asked.value_limits(&site.config))?;
-    let content_type = asked.headers.get(header::CONTENT_TYPE).and_then(|field| field.to_str().ok()).map(Text::from);
-    let message = Message { content_type, ..message(spelled)? };
-    let receivers = asked.database.publish(&anonymous(), asked.path(), message).await.map_err(|error| refused(&error))?;
+    let content_type = asked
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|field| field.to_str().ok())
+        .map(Text::from);
+    let message = Message {
+        content_type,
+        ..message(spelled)?
+    };
+    let receivers = asked
+        .database
+        .publish(&anonymous(), asked.path(), message)
+        .await
+        .map_err(|error| refused(&error))?;
     let mut answer = Map::new();
     answer.insert("receivers".into(), event::number(receivers));
-    Ok(respond::small(StatusCode::OK, &Value::Map(answer), &asked.accept))
+    Ok(respond::small(
+        StatusCode::OK,
+        &Value::Map(answer),
+        &asked.accept,
+    ))
 }
 
 /// POST of a batch: all of it or nothing, in one commit.
-pub(crate) async fn batch(site: &Arc<Site>, asked: &Asked, body: Incoming) -> Result<Response<Body>, Problem> {
+pub(crate) async fn batch(
+    site: &Arc<Site>,
+    asked: &Asked,
+    body: Incoming,
+) -> Result<Response<Body>, Problem> {
     let body_type = asked.body_type()?;
     let body = read_body(body, &site.config).await?;
     let spelled = body_type.read_unspelled(&body, &asked.value_limits(&site.config))?;
     let operations = read_batch(spelled, asked.database.tree_limits())?;
     let max = site.config.batch_operations_max;
     if operations.len() > max {
-        return Err(Problem::new(&problem::TOO_LARGE, format!("a batch has at most {max} operations")).with("limit", Member::Number(max as u64)));
+        return Err(Problem::new(
+            &problem::TOO_LARGE,
+            format!("a batch has at most {max} operations"),
+        )
+        .with("limit", Member::Number(max as u64)));
     }
     let mut write = Write::default();
     let mut condition_of = Vec::new();
@@ -108,15 +189,28 @@ pub(crate) async fn batch(site: &Arc<Site>, asked: &Asked, body: Incoming) -> Re
             condition_of.push(index);
         }
         let id = (operation.name == Name::Post).then(|| site.push_id(&asked.database));
-        let path = id.as_ref().map_or(Ok(path.clone()), |id| child(asked, &path, id)).map_err(|problem| problem.at(index))?;
-        write.ops.push(write_op(operation, path).map_err(|problem| problem.at(index))?);
+        let path = id
+            .as_ref()
+            .map_or(Ok(path.clone()), |id| child(asked, &path, id))
+            .map_err(|problem| problem.at(index))?;
+        write
+            .ops
+            .push(write_op(operation, path).map_err(|problem| problem.at(index))?);
         ids.push(id);
     }
     let paths: Vec<String> = write.ops.iter().map(|op| plain::text(&op.path)).collect();
     if write.ops.is_empty() {
-        return Ok(respond::small(StatusCode::OK, &Value::Array(Vec::new()), &asked.accept));
+        return Ok(respond::small(
+            StatusCode::OK,
+            &Value::Array(Vec::new()),
+            &asked.accept,
+        ));
     }
-    let committed = asked.database.write(&anonymous(), write).await.map_err(|error| refused_in_batch(&error, &condition_of))?;
+    let committed = asked
+        .database
+        .write(&anonymous(), write)
+        .await
+        .map_err(|error| refused_in_batch(&error, &condition_of))?;
     let version = Value::from(committed.version.to_string());
     let entry = |(path, id): (String, Option<String>)| {
         let mut entry = Map::new();
@@ -135,7 +229,13 @@ pub(crate) async fn batch(site: &Arc<Site>, asked: &Asked, body: Incoming) -> Re
 
 /// The write of an operation of a batch or a WebSocket, at its path (of a POST: the new child's).
 pub(crate) fn write_op(operation: Operation, path: Path) -> Result<WriteOp, Problem> {
-    let Operation { name, value, ttl, owner, .. } = operation;
+    let Operation {
+        name,
+        value,
+        ttl,
+        owner,
+        ..
+    } = operation;
     let value = value.unwrap_or_else(|| Spelled::plain(Value::Null));
     let op = match name {
         Name::Put if is_removal(&value) => WriteOp::new(path, OpKind::Delete),
@@ -143,7 +243,12 @@ pub(crate) fn write_op(operation: Operation, path: Path) -> Result<WriteOp, Prob
         Name::Patch => patch_op(path, value)?,
         Name::Post => post_op(path, value)?,
         Name::Delete => WriteOp::new(path, OpKind::Delete),
-        Name::Get | Name::Publish => return Err(Problem::new(&problem::BAD_OPERATION, "the operation is no write")),
+        Name::Get | Name::Publish => {
+            return Err(Problem::new(
+                &problem::BAD_OPERATION,
+                "the operation is no write",
+            ));
+        }
     };
     Ok(WriteOp { ttl, owner, ..op })
 }
@@ -154,56 +259,96 @@ fn is_removal(spelled: &Spelled) -> bool {
 }
 
 fn put_op(path: Path, spelled: Spelled) -> Result<WriteOp, Problem> {
-    let Spelled { value, server_values, priorities } = spelled;
+    let Spelled {
+        value,
+        server_values,
+        priorities,
+    } = spelled;
     no_priorities(&priorities)?;
-    Ok(WriteOp { server_values, ..WriteOp::new(path, OpKind::Put { value, mark: true }) })
+    Ok(WriteOp {
+        server_values,
+        ..WriteOp::new(path, OpKind::Put { value, mark: true })
+    })
 }
 
 fn post_op(path: Path, spelled: Spelled) -> Result<WriteOp, Problem> {
     if is_removal(&spelled) {
-        return Err(Problem::new(&problem::BAD_OPERATION, "a POST of null would make nothing"));
+        return Err(Problem::new(
+            &problem::BAD_OPERATION,
+            "a POST of null would make nothing",
+        ));
     }
     put_op(path, spelled)
 }
 
 fn patch_op(path: Path, spelled: Spelled) -> Result<WriteOp, Problem> {
-    let Spelled { value, server_values, priorities } = spelled;
+    let Spelled {
+        value,
+        server_values,
+        priorities,
+    } = spelled;
     no_priorities(&priorities)?;
     let entries = merge_entries(value, &server_values)?;
-    Ok(WriteOp { server_values, ..WriteOp::new(path, OpKind::Merge { entries, mark: true }) })
+    Ok(WriteOp {
+        server_values,
+        ..WriteOp::new(
+            path,
+            OpKind::Merge {
+                entries,
+                mark: true,
+            },
+        )
+    })
 }
 
 /// The message of a body.
 pub(crate) fn message(spelled: Spelled) -> Result<Message, Problem> {
     if !spelled.server_values.is_empty() {
-        return Err(Problem::new(&problem::BAD_SERVER_VALUE, "server values go with writes, not with messages"));
+        return Err(Problem::new(
+            &problem::BAD_SERVER_VALUE,
+            "server values go with writes, not with messages",
+        ));
     }
     no_priorities(&spelled.priorities)?;
-    Ok(Message { value: spelled.value, content_type: None })
+    Ok(Message {
+        value: spelled.value,
+        content_type: None,
+    })
 }
 
 fn no_priorities(priorities: &[(Vec<Text>, Value)]) -> Result<(), Problem> {
     match priorities.iter().find(|(_, priority)| !priority.is_null()) {
         None => Ok(()),
-        Some(_) => Err(Problem::new(&problem::BAD_PRIORITY, "priorities are not stored yet").hint("a data key of that name is written %2Epriority")),
+        Some(_) => Err(
+            Problem::new(&problem::BAD_PRIORITY, "priorities are not stored yet")
+                .hint("a data key of that name is written %2Epriority"),
+        ),
     }
 }
 
 /// The child that a POST makes.
 pub(crate) fn child(asked: &Asked, path: &Path, id: &str) -> Result<Path, Problem> {
-    path.child(id, asked.database.tree_limits()).map_err(|error| Problem::new(&problem::BAD_PATH, error.to_string()))
+    path.child(id, asked.database.tree_limits())
+        .map_err(|error| Problem::new(&problem::BAD_PATH, error.to_string()))
 }
 
 /// Refuses the system's paths.
 pub(crate) fn writable(path: &Path) -> Result<(), Problem> {
     if path.is_system() {
-        return Err(Problem::new(&problem::UNKNOWN_SYSTEM_PATH, format!("{} is none of the system's paths", path.as_str())));
+        return Err(Problem::new(
+            &problem::UNKNOWN_SYSTEM_PATH,
+            format!("{} is none of the system's paths", path.as_str()),
+        ));
     }
     Ok(())
 }
 
 async fn commit(asked: &Asked, write: Write) -> Result<Committed, Problem> {
-    asked.database.write(&anonymous(), write).await.map_err(|error| refused(&error))
+    asked
+        .database
+        .write(&anonymous(), write)
+        .await
+        .map_err(|error| refused(&error))
 }
 
 fn done(status: StatusCode, committed: &Committed) -> Response<Body> {
@@ -217,12 +362,17 @@ pub(crate) fn refused(error: &WriteError) -> Problem {
     let detail = error.to_string();
     match error {
         WriteError::Denied { .. } => Problem::new(&problem::DENIED, detail),
-        WriteError::Conflict { .. } => Problem::new(&problem::PRECONDITION_FAILED, detail).hint("read the value again, and decide anew"),
-        WriteError::Invalid { code, .. } => Problem::new(problem::named(code).unwrap_or(&problem::INVALID_WRITE), detail),
+        WriteError::Conflict { .. } => Problem::new(&problem::PRECONDITION_FAILED, detail)
+            .hint("read the value again, and decide anew"),
+        WriteError::Invalid { code, .. } => Problem::new(
+            problem::named(code).unwrap_or(&problem::INVALID_WRITE),
+            detail,
+        ),
         WriteError::TooLarge { .. } => Problem::new(&problem::TOO_LARGE, detail),
         WriteError::NoSession => Problem::new(&problem::BAD_OPERATION, detail),
         WriteError::Busy => Problem::new(&problem::BUSY, detail),
-        WriteError::Full => Problem::new(&problem::DISK_FULL, detail).hint("make room on the server's disk; reads go on"),
+        WriteError::Full => Problem::new(&problem::DISK_FULL, detail)
+            .hint("make room on the server's disk; reads go on"),
         WriteError::Unavailable => Problem::new(&problem::UNAVAILABLE, detail),
         _ => Problem::new(&problem::INTERNAL, "the write failed"),
     }
@@ -231,8 +381,12 @@ pub(crate) fn refused(error: &WriteError) -> Problem {
 fn refused_in_batch(error: &WriteError, condition_of: &[usize]) -> Problem {
     let problem = refused(error);
     match error {
-        WriteError::Conflict { index, .. } => condition_of.get(*index).map_or(problem.clone(), |index| problem.at(*index)),
-        WriteError::Invalid { index, .. } | WriteError::TooLarge { index, .. } => problem.at(*index),
+        WriteError::Conflict { index, .. } => condition_of
+            .get(*index)
+            .map_or(problem.clone(), |index| problem.at(*index)),
+        WriteError::Invalid { index, .. } | WriteError::TooLarge { index, .. } => {
+            problem.at(*index)
+        }
         _ => problem,
     }
 }

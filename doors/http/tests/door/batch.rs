@@ -3,7 +3,12 @@
 use crate::server::Server;
 
 fn batch(server: &Server, body: &str) -> crate::server::Answer {
-    server.ask("POST", "/.batch", &["Content-Type: application/json"], body.as_bytes())
+    server.ask(
+        "POST",
+        "/.batch",
+        &["Content-Type: application/json"],
+        body.as_bytes(),
+    )
 }
 
 #[test]
@@ -16,7 +21,12 @@ fn a_batch_is_one_commit() {
     );
     assert_eq!(done.status, 200, "{done:?}");
     let version = done.field("sapwood-version").unwrap();
-    assert_eq!(done.text().matches(&format!("\"version\":\"{version}\"")).count(), 4);
+    assert_eq!(
+        done.text()
+            .matches(&format!("\"version\":\"{version}\""))
+            .count(),
+        4
+    );
     assert_eq!(done.text().matches("\"id\":").count(), 1);
     assert_eq!(server.get("/a").text(), r#"{"y":{"z":1}}"#);
     assert_eq!(batch(&server, "[]").text(), "[]");
@@ -25,12 +35,24 @@ fn a_batch_is_one_commit() {
 #[test]
 fn a_batch_happens_whole_or_not_at_all() {
     let server = Server::start();
-    let refused = batch(&server, r#"[{"op":"put","path":"/a","value":1},{"op":"put","path":"/b","value":1,"if":{"exists":true}}]"#);
-    assert_eq!((refused.status, refused.code()), (412, "precondition_failed".to_owned()));
+    let refused = batch(
+        &server,
+        r#"[{"op":"put","path":"/a","value":1},{"op":"put","path":"/b","value":1,"if":{"exists":true}}]"#,
+    );
+    assert_eq!(
+        (refused.status, refused.code()),
+        (412, "precondition_failed".to_owned())
+    );
     assert!(refused.text().contains("\"index\":1"));
     assert_eq!(server.get("/a").status, 404);
-    let bad = batch(&server, r#"[{"op":"put","path":"/a","value":1},{"op":"put","path":"//","value":1}]"#);
-    assert!(bad.status == 400 && bad.text().contains("\"index\":1"), "{bad:?}");
+    let bad = batch(
+        &server,
+        r#"[{"op":"put","path":"/a","value":1},{"op":"put","path":"//","value":1}]"#,
+    );
+    assert!(
+        bad.status == 400 && bad.text().contains("\"index\":1"),
+        "{bad:?}"
+    );
 }
 
 #[test]
@@ -41,9 +63,24 @@ fn every_if_is_judged_on_the_tree_before_the_batch() {
         r#"[{"op":"put","path":"/a/1","value":1,"if":{"exists":false}},{"op":"put","path":"/a/1","value":2,"if":{"exists":false}}]"#,
     );
     assert_eq!(done.status, 200);
-    let version = server.get("/a/1").field("sapwood-version").unwrap().to_owned();
-    let tag = server.get("/a/1").field("etag").unwrap().trim_matches('"').to_owned();
-    let by = |condition: &str| batch(&server, &format!(r#"[{{"op":"put","path":"/a/1","value":2,"if":{condition}}}]"#)).status;
+    let version = server
+        .get("/a/1")
+        .field("sapwood-version")
+        .unwrap()
+        .to_owned();
+    let tag = server
+        .get("/a/1")
+        .field("etag")
+        .unwrap()
+        .trim_matches('"')
+        .to_owned();
+    let by = |condition: &str| {
+        batch(
+            &server,
+            &format!(r#"[{{"op":"put","path":"/a/1","value":2,"if":{condition}}}]"#),
+        )
+        .status
+    };
     assert_eq!(by(&format!(r#"{{"version":"{version}"}}"#)), 200);
     assert_eq!(by(&format!(r#"{{"etag":"{tag}"}}"#)), 200);
     assert_eq!(by(r#"{"etag":"x"}"#), 412);
@@ -54,7 +91,12 @@ fn every_if_is_judged_on_the_tree_before_the_batch() {
 fn a_batch_is_posted_as_data() {
     let server = Server::start();
     assert_eq!(server.get("/.batch").field("allow"), Some("POST, OPTIONS"));
-    assert_eq!(server.ask("POST", "/.batch", &["Content-Type: text/plain"], b"[]").status, 415);
+    assert_eq!(
+        server
+            .ask("POST", "/.batch", &["Content-Type: text/plain"], b"[]")
+            .status,
+        415
+    );
     assert_eq!(batch(&server, "{}").code(), "bad_operation");
     assert_eq!(batch(&server, "[").code(), "malformed");
 }

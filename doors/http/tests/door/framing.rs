@@ -20,9 +20,16 @@ fn smuggling_shapes_are_answered_400_and_closed() {
         "Content-Length: -1\r\n",
     ] {
         let mut client = server.connect();
-        client.send(format!("PUT /a HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n1\r\n1\r\n0\r\n\r\n").as_bytes());
+        client.send(
+            format!("PUT /a HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n1\r\n1\r\n0\r\n\r\n")
+                .as_bytes(),
+        );
         let answer = client.answer(false);
-        assert_eq!((answer.status, answer.code()), (400, "bad_framing".to_owned()), "{fields:?}");
+        assert_eq!(
+            (answer.status, answer.code()),
+            (400, "bad_framing".to_owned()),
+            "{fields:?}"
+        );
         assert_eq!(answer.field("connection"), Some("close"));
         assert_eq!(client.rest(), b"", "{fields:?}");
     }
@@ -32,7 +39,12 @@ fn smuggling_shapes_are_answered_400_and_closed() {
 #[test]
 fn what_is_no_http_is_answered_400_and_closed() {
     let server = Server::start();
-    for bytes in [&b"\x16\x03\x01\x02\x00\x01\r\n\r\n"[..], b"HELLO\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+    for bytes in [
+        &b"\x16\x03\x01\x02\x00\x01\r\n\r\n"[..],
+        b"HELLO\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ] {
         let mut client = server.connect();
         client.send(bytes);
         assert_eq!(client.answer(false).status, 400, "{bytes:?}");
@@ -57,13 +69,28 @@ fn requests_may_follow_without_waiting() {
 
 #[test]
 fn a_head_that_is_too_large_or_too_slow_is_refused() {
-    let config = HttpConfig { head_timeout_s: 1, ..HttpConfig::default() };
+    let config = HttpConfig {
+        head_timeout_s: 1,
+        ..HttpConfig::default()
+    };
     let server = Server::with(config);
     let mut large = server.connect();
-    large.send(format!("GET / HTTP/1.1\r\nHost: localhost\r\nA: {}\r\n\r\n", "x".repeat(70_000)).as_bytes());
+    large.send(
+        format!(
+            "GET / HTTP/1.1\r\nHost: localhost\r\nA: {}\r\n\r\n",
+            "x".repeat(70_000)
+        )
+        .as_bytes(),
+    );
     assert_eq!(large.answer(false).status, 431);
     let mut many = server.connect();
-    many.send(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "A: b\r\n".repeat(101)).as_bytes());
+    many.send(
+        format!(
+            "GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n",
+            "A: b\r\n".repeat(101)
+        )
+        .as_bytes(),
+    );
     assert_eq!(many.answer(false).status, 431);
     let begin = Instant::now();
     let mut slow = server.connect();
@@ -75,7 +102,16 @@ fn a_head_that_is_too_large_or_too_slow_is_refused() {
 #[test]
 fn an_upgrade_to_something_else_is_just_a_request() {
     let server = Server::start();
-    let answer = server.ask("GET", "/", &["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: x"], b"");
+    let answer = server.ask(
+        "GET",
+        "/",
+        &[
+            "Connection: Upgrade, HTTP2-Settings",
+            "Upgrade: h2c",
+            "HTTP2-Settings: x",
+        ],
+        b"",
+    );
     assert_eq!(answer.status, 200);
 }
 

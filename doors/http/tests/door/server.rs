@@ -27,13 +27,23 @@ impl Server {
     pub(crate) fn with(config: HttpConfig) -> Self {
         let mut settings = CoreSettings::memory();
         settings.databases = vec![
-            DatabaseSettings { name: "default".to_owned(), declared: vec!["sensors/{id}".to_owned()] },
-            DatabaseSettings { name: "other".to_owned(), declared: Vec::new() },
+            DatabaseSettings {
+                name: "default".to_owned(),
+                declared: vec!["sensors/{id}".to_owned()],
+            },
+            DatabaseSettings {
+                name: "other".to_owned(),
+                declared: Vec::new(),
+            },
         ];
         let (drain, drained) = oneshot::channel::<()>();
         let (ready, started) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async move {
                 let core = Core::open(settings).unwrap();
                 let limits = config.listener_limits();
@@ -43,14 +53,23 @@ impl Server {
                     folder: None,
                     metrics: Box::new(|| "metrics\n".to_owned()),
                 };
-                let door: Arc<dyn Door> = Arc::new(HttpDoor::new(core.clone(), config, options).unwrap());
+                let door: Arc<dyn Door> =
+                    Arc::new(HttpDoor::new(core.clone(), config, options).unwrap());
                 let bound = sapwood_net::bind(&[door], &limits).unwrap();
                 ready.send(bound.addresses().next().unwrap().1).unwrap();
-                bound.run(async { drop(drained.await) }, Duration::from_secs(5)).await;
-                tokio::task::spawn_blocking(move || core.close()).await.unwrap();
+                bound
+                    .run(async { drop(drained.await) }, Duration::from_secs(5))
+                    .await;
+                tokio::task::spawn_blocking(move || core.close())
+                    .await
+                    .unwrap();
             });
         });
-        Self { address: started.recv().unwrap(), drain: Some(drain), thread: Some(thread) }
+        Self {
+            address: started.recv().unwrap(),
+            drain: Some(drain),
+            thread: Some(thread),
+        }
     }
 
     /// Tells the server to stop, without waiting.
@@ -61,8 +80,13 @@ impl Server {
     pub(crate) fn connect(&self) -> Client {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Client { stream, read: Vec::new() }
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        Client {
+            stream,
+            read: Vec::new(),
+        }
     }
 
     /// One request on a connection of its own.
@@ -75,7 +99,12 @@ impl Server {
     }
 
     pub(crate) fn put(&self, target: &str, json: &str) -> Answer {
-        self.ask("PUT", target, &["Content-Type: application/json"], json.as_bytes())
+        self.ask(
+            "PUT",
+            target,
+            &["Content-Type: application/json"],
+            json.as_bytes(),
+        )
     }
 }
 
@@ -115,13 +144,22 @@ impl Answer {
     }
 
     pub(crate) fn code(&self) -> String {
-        let (_, rest) = self.text().split_once("\"code\":\"").unwrap_or_else(|| panic!("no problem: {self:?}"));
+        let (_, rest) = self
+            .text()
+            .split_once("\"code\":\"")
+            .unwrap_or_else(|| panic!("no problem: {self:?}"));
         rest.split('"').next().unwrap().to_owned()
     }
 }
 
 impl Client {
-    pub(crate) fn ask(&mut self, method: &str, target: &str, fields: &[&str], body: &[u8]) -> Answer {
+    pub(crate) fn ask(
+        &mut self,
+        method: &str,
+        target: &str,
+        fields: &[&str],
+        body: &[u8],
+    ) -> Answer {
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
         for field in fields {
             head.push_str(field);
@@ -146,7 +184,11 @@ impl Client {
                 let rest = self.read.split_off(at + end.len());
                 return String::from_utf8(std::mem::replace(&mut self.read, rest)).unwrap();
             }
-            assert!(self.more(), "the connection ended at {:?}, without {end:?}", String::from_utf8_lossy(&self.read));
+            assert!(
+                self.more(),
+                "the connection ended at {:?}, without {end:?}",
+                String::from_utf8_lossy(&self.read)
+            );
         }
     }
 
@@ -174,7 +216,11 @@ impl Client {
     pub(crate) fn answer(&mut self, head_only: bool) -> Answer {
         let head = self.until("\r\n\r\n");
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let mut answer = Answer { status, head, body: Vec::new() };
+        let mut answer = Answer {
+            status,
+            head,
+            body: Vec::new(),
+        };
         if head_only || status == 204 || status == 304 {
             return answer;
         }

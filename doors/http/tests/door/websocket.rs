@@ -21,7 +21,10 @@ impl Socket {
         let head = client.until("\r\n\r\n");
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
         assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
-        assert!(!head.to_lowercase().contains("sec-websocket-protocol"), "{head}");
+        assert!(
+            !head.to_lowercase().contains("sec-websocket-protocol"),
+            "{head}"
+        );
         Self(client)
     }
 
@@ -48,7 +51,9 @@ impl Socket {
         let head = self.0.exactly(2);
         let length = match head[1] {
             126 => usize::from(u16::from_be_bytes(self.0.exactly(2).try_into().unwrap())),
-            127 => usize::try_from(u64::from_be_bytes(self.0.exactly(8).try_into().unwrap())).unwrap(),
+            127 => {
+                usize::try_from(u64::from_be_bytes(self.0.exactly(8).try_into().unwrap())).unwrap()
+            }
             short => usize::from(short),
         };
         (head[0] & 15, self.0.exactly(length))
@@ -68,27 +73,57 @@ impl Socket {
 }
 
 fn version(text: &str) -> &str {
-    text.split("\"version\":\"").nth(1).unwrap().split('"').next().unwrap()
+    text.split("\"version\":\"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap()
 }
 
 #[test]
 fn events_come_and_commands_are_answered_behind_them() {
     let server = Server::start();
     let mut socket = Socket::open(&server, "/a", &[]);
-    assert!(socket.text().starts_with(r#"{"type":"put","path":"/a","value":null"#));
+    assert!(
+        socket
+            .text()
+            .starts_with(r#"{"type":"put","path":"/a","value":null"#)
+    );
     socket.say(r#"{"id":1,"op":"put","path":"/a/b","value":{"x":1}}"#);
     let event = socket.text();
-    assert!(event.starts_with(r#"{"type":"put","path":"/a/b","value":{"x":1}"#), "{event}");
-    assert_eq!(socket.text(), format!(r#"{{"id":1,"ok":{{"version":"{}"}}}}"#, version(&event)));
+    assert!(
+        event.starts_with(r#"{"type":"put","path":"/a/b","value":{"x":1}"#),
+        "{event}"
+    );
+    assert_eq!(
+        socket.text(),
+        format!(r#"{{"id":1,"ok":{{"version":"{}"}}}}"#, version(&event))
+    );
     socket.say(r#"{"id":"g","op":"get"}"#);
-    assert!(socket.text().starts_with(r#"{"id":"g","ok":{"value":{"b":{"x":1}},"version":""#));
+    assert!(
+        socket
+            .text()
+            .starts_with(r#"{"id":"g","ok":{"value":{"b":{"x":1}},"version":""#)
+    );
     socket.say(r#"{"id":2,"op":"publish","path":"/a/m","value":"hi"}"#);
-    assert_eq!(socket.text(), r#"{"type":"message","path":"/a/m","value":"hi"}"#);
+    assert_eq!(
+        socket.text(),
+        r#"{"type":"message","path":"/a/m","value":"hi"}"#
+    );
     assert_eq!(socket.text(), r#"{"id":2,"ok":{"receivers":1}}"#);
     socket.say(r#"{"id":3,"op":"delete","path":"/nothing"}"#);
-    assert!(socket.text().starts_with(r#"{"id":3,"error":{"code":"not_found""#));
+    assert!(
+        socket
+            .text()
+            .starts_with(r#"{"id":3,"error":{"code":"not_found""#)
+    );
     socket.say(r#"{"id":4,"op":"put","path":"/a/b","value":1,"if":{"exists":false}}"#);
-    assert!(socket.text().starts_with(r#"{"id":4,"error":{"code":"precondition_failed""#));
+    assert!(
+        socket
+            .text()
+            .starts_with(r#"{"id":4,"error":{"code":"precondition_failed""#)
+    );
     assert_eq!(server.get("/a/b").text(), r#"{"x":1}"#);
 }
 
@@ -97,10 +132,21 @@ fn nothing_that_a_client_says_is_ignored() {
     let server = Server::start();
     let mut socket = Socket::open(&server, "/a", &[]);
     socket.text();
-    for (said, code) in [("hello", "malformed"), ("[]", "bad_operation"), (r#"{"id":1,"op":"fly"}"#, "bad_operation"), (r#"{"op":"put","path":"/.x","value":1}"#, "unknown_system_path")] {
+    for (said, code) in [
+        ("hello", "malformed"),
+        ("[]", "bad_operation"),
+        (r#"{"id":1,"op":"fly"}"#, "bad_operation"),
+        (
+            r#"{"op":"put","path":"/.x","value":1}"#,
+            "unknown_system_path",
+        ),
+    ] {
         socket.say(said);
         let answer = socket.text();
-        assert!(answer.contains(&format!(r#""error":{{"code":"{code}""#)), "{answer}");
+        assert!(
+            answer.contains(&format!(r#""error":{{"code":"{code}""#)),
+            "{answer}"
+        );
     }
 }
 
@@ -120,8 +166,14 @@ fn what_a_session_owns_or_leaves_is_done_when_it_ends() {
     drop(socket);
     let mut told = [watcher.text(), watcher.text()];
     told.sort();
-    assert!(told[0].starts_with(r#"{"type":"delete","path":"/p/me""#), "{told:?}");
-    assert!(told[1].starts_with(r#"{"type":"put","path":"/p/last","value":"gone""#), "{told:?}");
+    assert!(
+        told[0].starts_with(r#"{"type":"delete","path":"/p/me""#),
+        "{told:?}"
+    );
+    assert!(
+        told[1].starts_with(r#"{"type":"put","path":"/p/last","value":"gone""#),
+        "{told:?}"
+    );
     assert_eq!(server.get("/p").text(), r#"{"last":"gone"}"#);
 }
 
@@ -129,7 +181,13 @@ fn what_a_session_owns_or_leaves_is_done_when_it_ends() {
 fn binary_formats_speak_binary_frames() {
     let server = Server::start();
     server.put("/a", "1");
-    for (mut socket, first) in [(Socket::open(&server, "/a.cbor", &[]), 0xa4), (Socket::open(&server, "/a", &["Accept: application/x-msgpack"]), 0x84)] {
+    for (mut socket, first) in [
+        (Socket::open(&server, "/a.cbor", &[]), 0xa4),
+        (
+            Socket::open(&server, "/a", &["Accept: application/x-msgpack"]),
+            0x84,
+        ),
+    ] {
         let (opcode, payload) = socket.next();
         assert_eq!((opcode, payload[0]), (2, first));
     }
@@ -149,15 +207,37 @@ fn subprotocols_that_nobody_has_are_not_agreed_to() {
 #[test]
 fn half_a_handshake_is_refused_in_http() {
     let server = Server::start();
-    let bad = server.ask("GET", "/a", &["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 12", "Sec-WebSocket-Key: x"], b"");
-    assert_eq!((bad.status, bad.field("sec-websocket-version")), (426, Some("13")));
-    let foreign = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Origin: https://evil.example"];
+    let bad = server.ask(
+        "GET",
+        "/a",
+        &[
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 12",
+            "Sec-WebSocket-Key: x",
+        ],
+        b"",
+    );
+    assert_eq!(
+        (bad.status, bad.field("sec-websocket-version")),
+        (426, Some("13"))
+    );
+    let foreign = [
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Origin: https://evil.example",
+    ];
     assert_eq!(server.ask("GET", "/a", &foreign, b"").status, 403);
 }
 
 #[test]
 fn framing_errors_close_with_their_code() {
-    let config = HttpConfig { body_bytes_max: 1000, ..HttpConfig::default() };
+    let config = HttpConfig {
+        body_bytes_max: 1000,
+        ..HttpConfig::default()
+    };
     let server = Server::with(config);
     let open = || {
         let mut socket = Socket::open(&server, "/a", &[]);
@@ -199,7 +279,10 @@ fn a_drain_closes_with_1001() {
 fn the_echo_is_there_when_switched_on() {
     let server = Server::start();
     assert_eq!(server.get("/.echo").status, 404);
-    let server = Server::with(HttpConfig { echo: true, ..HttpConfig::default() });
+    let server = Server::with(HttpConfig {
+        echo: true,
+        ..HttpConfig::default()
+    });
     let mut socket = Socket::open(&server, "/.echo", &[]);
     socket.say("hello");
     assert_eq!(socket.text(), "hello");
