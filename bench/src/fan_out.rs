@@ -1,4 +1,4 @@
-//! One publisher, many receivers. Deliveries are counted where they arrive.
+//! Few publishers, many receivers. Deliveries are counted where they arrive.
 
 use std::{
     io::{ErrorKind, Read},
@@ -21,11 +21,11 @@ use crate::{
     process,
 };
 
-/// The publisher waits when the slowest receiver is so many deliveries behind: so nothing is dropped or conflated, and
+/// Publishers wait when the slowest receiver is so many deliveries behind: so nothing is dropped or conflated, and
 /// both servers do the whole work.
 const AHEAD_MAX: u64 = 64;
-/// How often the publisher looks whether it is too far ahead.
-const LOOK_EVERY: u64 = 8;
+/// How often it is looked whether they are too far ahead.
+const LOOK_EVERY: u64 = 4;
 const WARM_UP: Duration = Duration::from_millis(700);
 
 /// How receivers listen.
@@ -47,7 +47,7 @@ impl Stream {
     }
 }
 
-/// One publisher and its receivers.
+/// Publishers and receivers.
 pub struct FanOut {
     /// Where the server listens.
     pub address: SocketAddr,
@@ -59,7 +59,9 @@ pub struct FanOut {
     pub watched: String,
     /// How many there are.
     pub receivers: usize,
-    /// The requests that the publisher goes through, over and over.
+    /// How many connections publish at once.
+    pub publishers: usize,
+    /// The requests that a publisher goes through, over and over.
     pub requests: Vec<Vec<u8>>,
 }
 
@@ -70,52 +72,82 @@ impl FanOut {
     /// A connection broke, or the server refused something.
     pub fn run(&self, window: Duration) -> Result<Measured> {
         let receivers = Receivers::start(self)?;
-        let mut publisher = Publisher {
-            exchange: Exchange::connect(self.address, Framing::Http)?,
-            requests: &self.requests,
-            published: 0,
-            receivers: &receivers,
-        };
-        publisher.run_until(Instant::now() + WARM_UP)?;
+        let published = AtomicU64::new(0);
+        let stop = AtomicBool::new(false);
+        let measured = std::thread::scope(|scope| {
+            let publishers: Vec<_> = (0..self.publishers)
+                .map(|number| {
+                    let publisher = Publisher {
+                        requests: &self.requests,
+                        published: &published,
+                        receivers: &receivers,
+                        stop: &stop,
+                    };
+                    scope.spawn(move || publisher.run(self.address, number))
+                })
+                .collect();
+            let measured = self.measure(window, &receivers);
+            stop.store(true, Ordering::Relaxed);
+            for publisher in publishers {
+                publisher
+                    .join()
+                    .map_err(|_| anyhow::anyhow!("a publisher panicked"))??;
+            }
+            measured
+        });
+        receivers.stop()?;
+        measured
+    }
+
+    fn measure(&self, window: Duration, receivers: &Receivers) -> Result<Measured> {
+        std::thread::sleep(WARM_UP);
         let (server, own) = (process::cpu_time(self.server)?, process::own_cpu_time()?);
         let (before, start) = (receivers.sum(), Instant::now());
-        publisher.run_until(start + window)?;
+        std::thread::sleep(window);
         let (operations, window) = (receivers.sum() - before, start.elapsed());
-        let measured = Measured {
+        Ok(Measured {
             operations,
             window,
             server_cpu: process::cpu_time(self.server)? - server,
             generator_cpu: process::own_cpu_time()? - own,
             latency: None,
-        };
-        receivers.stop()?;
-        Ok(measured)
+        })
     }
 }
 
+/// One connection that publishes, each time when it has the answer to the last one.
 struct Publisher<'a> {
-    exchange: Exchange,
     requests: &'a [Vec<u8>],
-    published: u64,
+    published: &'a AtomicU64,
     receivers: &'a Receivers,
+    stop: &'a AtomicBool,
 }
 
 impl Publisher<'_> {
-    fn run_until(&mut self, deadline: Instant) -> Result<()> {
-        while Instant::now() < deadline {
-            for _ in 0..LOOK_EVERY {
-                let request = usize::try_from(self.published)? % self.requests.len();
-                self.exchange.send(&self.requests[request])?;
-                self.published += 1;
+    fn run(&self, address: SocketAddr, number: usize) -> Result<()> {
+        let mut exchange = Exchange::connect(address, Framing::Http)?;
+        // Each begins elsewhere, so that no two write the same key at once.
+        let from = number * 7 % self.requests.len();
+        for request in self.requests.iter().cycle().skip(from) {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
             }
-            self.wait_for_receivers(deadline)?;
+            exchange.send(request)?;
+            let published = self.published.fetch_add(1, Ordering::Relaxed);
+            if published.is_multiple_of(LOOK_EVERY) {
+                self.wait_for_receivers()?;
+            }
         }
         Ok(())
     }
 
-    fn wait_for_receivers(&self, deadline: Instant) -> Result<()> {
-        while self.published.saturating_sub(self.receivers.slowest()) > AHEAD_MAX
-            && Instant::now() < deadline
+    fn wait_for_receivers(&self) -> Result<()> {
+        while self
+            .published
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.receivers.slowest())
+            > AHEAD_MAX
+            && !self.stop.load(Ordering::Relaxed)
         {
             if self.receivers.ended.load(Ordering::Relaxed) {
                 bail!("a receiver lost its stream");

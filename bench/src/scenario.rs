@@ -20,6 +20,8 @@ const KEYS: usize = 64;
 /// How many requests: each key is written with two values in turn, so that each write changes something.
 const REQUESTS: usize = 2 * KEYS;
 const RECEIVERS: usize = 100;
+/// How many publish at once where one that waits for each answer is not the full rate.
+const PUBLISHERS: usize = 16;
 
 /// A record as a sensor would send it, about 100 bytes.
 fn record(n: usize) -> String {
@@ -108,54 +110,55 @@ pub fn get(plan: &Plan) -> Result<()> {
     )
 }
 
-/// One writer, and 100 who watch, by each kind of stream, beside nchan.
+/// One writer, and several, to 100 who watch, by each kind of stream, beside nchan.
 ///
 /// # Errors
 /// A server didn't start, or refused something.
 pub fn fan_out(plan: &Plan) -> Result<()> {
     for stream in [Stream::Sse, Stream::WebSocket] {
-        let server = ServerBuilder::dev(&plan.sapwood)
-            .set("store.durability=memory")
-            .start()?;
-        let nchan = Peer::nginx(1, NCHAN)?;
-        let ours = FanOut {
-            address: server.address(),
-            server: server.id(),
-            stream,
-            watched: "/sensors".into(),
-            receivers: RECEIVERS,
-            requests: (0..REQUESTS)
-                .map(|n| {
-                    exchange::write_request("PUT", &format!("/sensors/{}", n % KEYS), &record(n))
-                })
-                .collect(),
-        };
-        let theirs = FanOut {
-            address: nchan.address,
-            server: nchan.id(),
-            stream,
-            watched: "/sub".into(),
-            receivers: RECEIVERS,
-            requests: (0..REQUESTS)
-                .map(|n| exchange::write_request("POST", "/pub", &event(n)))
-                .collect(),
-        };
-        let name = if stream == Stream::Sse {
-            "SSE"
-        } else {
-            "WebSocket"
-        };
-        in_turn(
-            plan,
-            (&format!("PUT to 100 {name} watchers, per delivery"), || {
-                ours.run(plan.window)
-            }),
-            (&format!("nchan, the same by {name}"), || {
-                theirs.run(plan.window)
-            }),
-        )?;
+        for publishers in [1, PUBLISHERS] {
+            fan_out_by(plan, stream, publishers)?;
+        }
     }
     Ok(())
+}
+
+fn fan_out_by(plan: &Plan, stream: Stream, publishers: usize) -> Result<()> {
+    let server = ServerBuilder::dev(&plan.sapwood)
+        .set("store.durability=memory")
+        .start()?;
+    let nchan = Peer::nginx(1, NCHAN)?;
+    let fan_out = |address, server, watched: &str, requests| FanOut {
+        address,
+        server,
+        stream,
+        watched: watched.into(),
+        receivers: RECEIVERS,
+        publishers,
+        requests,
+    };
+    let puts = (0..REQUESTS)
+        .map(|n| exchange::write_request("PUT", &format!("/sensors/{}", n % KEYS), &record(n)))
+        .collect();
+    let posts = (0..REQUESTS)
+        .map(|n| exchange::write_request("POST", "/pub", &event(n)))
+        .collect();
+    let ours = fan_out(server.address(), server.id(), "/sensors", puts);
+    let theirs = fan_out(nchan.address, nchan.id(), "/sub", posts);
+    let name = match stream {
+        Stream::Sse => "SSE",
+        Stream::WebSocket => "WebSocket",
+    };
+    in_turn(
+        plan,
+        (
+            &format!("PUT by {publishers} to 100 {name} watchers, per delivery"),
+            || ours.run(plan.window),
+        ),
+        (&format!("nchan, {publishers} to 100 by {name}"), || {
+            theirs.run(plan.window)
+        }),
+    )
 }
 
 /// What a watcher of ours is sent, so that nchan sends as many bytes.
