@@ -309,7 +309,7 @@ impl PartialOrd for Path {
 impl Ord for Path {
     fn cmp(&self, other: &Self) -> Ordering {
         let (a, b) = (self.0.as_bytes(), other.0.as_bytes());
-        let same = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+        let same = common_prefix(a, b);
         match (a.get(same), b.get(same)) {
             (None, None) => Ordering::Equal,
             (None, Some(b'/')) => Ordering::Less,
@@ -323,6 +323,15 @@ impl Ord for Path {
             }
         }
     }
+}
+
+/// How many bytes two texts have in common at their front. Most pairs have many: eight are compared at once.
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let (a_words, b_words) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+    let words = a_words.iter().zip(b_words).take_while(|(x, y)| x == y);
+    let same = 8 * words.count();
+    let rest = a.iter().skip(same).zip(b.iter().skip(same));
+    same + rest.take_while(|(x, y)| x == y).count()
 }
 
 /// The segment that the byte at `at` lies in, or ends at.

@@ -1,7 +1,7 @@
 //! What writes cost: how much is read, and how much is written, whatever lies around.
 
 use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use sapwood_tree::{
     Draft, Limits, MemoryRows, Op, OpKind, Path, Row, RowChanges, Rows, RowsError, Settings, Skip,
@@ -86,12 +86,21 @@ fn commit(rows: &mut MemoryRows, seq: u64, ops: &[Op]) -> Cost {
     cost
 }
 
-/// A map of 100,000 children at `at`.
-fn crowd(at: &str, mark: bool) -> MemoryRows {
+/// A map of 100,000 children at a path; made once, as that takes longer than what is tested.
+fn crowd(at: &'static str, mark: bool) -> MemoryRows {
+    static MADE: Mutex<Vec<(&str, bool, MemoryRows)>> = Mutex::new(Vec::new());
+    let mut made = MADE.lock().unwrap();
+    if let Some((_, _, rows)) = made
+        .iter()
+        .find(|(path, marked, _)| (*path, *marked) == (at, mark))
+    {
+        return rows.clone();
+    }
     let children: Map = (0..100_000).map(|n| (format!("-N{n:06}"), n)).collect();
     let mut rows = MemoryRows::new();
     commit(&mut rows, 1, &[put(at, children, mark)]);
     assert!(rows.len() >= 100_000);
+    made.push((at, mark, rows.clone()));
     rows
 }
 

@@ -25,6 +25,8 @@ pub struct Draft<'a> {
     settings: &'a Settings,
     changed: BTreeMap<Path, Option<Arc<Row>>>,
     cuts: BTreeSet<Path>,
+    /// Paths of large new values, strictly below which no rows were before.
+    empty_below: Vec<Path>,
     /// Rows that were read, as they were before.
     read: RefCell<HashMap<Path, Option<Arc<Row>>>>,
     /// Records whose documents change.
@@ -42,6 +44,7 @@ impl<'a> Draft<'a> {
             settings,
             changed: BTreeMap::new(),
             cuts: BTreeSet::new(),
+            empty_below: Vec::new(),
             read: RefCell::default(),
             touched: BTreeSet::new(),
             emptied: BTreeSet::new(),
@@ -140,19 +143,20 @@ impl<'a> Draft<'a> {
 
     /// Drops changes that change nothing, so that rows left equal are not written again.
     fn settle_unchanged(&mut self) -> Result<(), RowsError> {
-        let paths: Vec<Path> = self.changed.keys().cloned().collect();
-        for path in paths {
-            let before = self.before(&path)?;
-            let same = match (&before, self.changed.get(&path)) {
-                (Some(before), Some(Some(row))) => same_row(before, row),
-                (None, Some(None)) => true,
-                _ => false,
-            };
-            if same {
-                self.changed.remove(&path);
+        let mut changed = std::mem::take(&mut self.changed);
+        let mut failed = None;
+        changed.retain(|path, row| match self.before(path) {
+            Ok(before) => match (&before, row) {
+                (Some(before), Some(row)) => !same_row(before, row),
+                (before, row) => before.is_some() || row.is_some(),
+            },
+            Err(error) => {
+                failed = Some(error);
+                true
             }
-        }
-        Ok(())
+        });
+        self.changed = changed;
+        failed.map_or(Ok(()), Err)
     }
 
     /// Gives this commit's version to the records whose documents it changed.
@@ -178,7 +182,7 @@ impl<'a> Draft<'a> {
 
     /// The row as it was before this commit, unless a cut of this commit ended it.
     fn before(&self, path: &Path) -> Result<Option<Arc<Row>>, RowsError> {
-        if self.is_cut(path) {
+        if self.is_cut(path) || self.empty_below.iter().any(|empty| path.is_below(empty)) {
             return Ok(None);
         }
         if let Some(row) = self.read.borrow().get(path) {

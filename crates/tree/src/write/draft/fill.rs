@@ -12,36 +12,49 @@ const CHILDREN_LOOKED_BELOW: usize = 16;
 impl Draft<'_> {
     /// Writes a row with its fragment, which is all of its document at and below the path: no rows of the same document
     /// lie below. Explodes it if it is too large for one row.
-    pub(super) fn fill(&mut self, path: &Path, mut row: Row) -> Result<(), RowsError> {
+    pub(super) fn fill(&mut self, path: &Path, row: Row) -> Result<(), RowsError> {
         if path.is_root() {
-            return self.fill_root(row);
+            self.fill_root(row)
+        } else {
+            self.fill_row(path, row, false)
         }
+    }
+
+    /// A `fresh` row is a part of a row just written, with no row at or below its path.
+    fn fill_row(&mut self, path: &Path, mut row: Row, fresh: bool) -> Result<(), RowsError> {
         let large = row.fragment.estimated_bytes() > self.settings.split_bytes;
         match row.fragment {
             Value::Map(map) if large && map.keys().any(|key| is_segment(key)) => {
                 let (children, rest) = split(map);
                 row.fragment = Value::Map(rest);
-                // Rows may lie below any of the children, if any lie below this row.
-                let below = match row.below {
-                    Below::Nothing => Below::Nothing,
-                    Below::Children | Below::Anywhere => Below::Anywhere,
-                };
+                let below = row.below;
                 row.exploded = true;
-                row.below = row.below.max(Below::Children);
-                self.place(path, row)?;
+                row.below = below.max(Below::Children);
+                self.place_or_set(path, row, fresh)?;
                 self.fill_children(path, children, below)
             }
             fragment => {
                 row.fragment = fragment;
                 row.exploded = false;
-                self.place(path, row)
+                self.place_or_set(path, row, fresh)
             }
+        }
+    }
+
+    fn place_or_set(&mut self, path: &Path, row: Row, fresh: bool) -> Result<(), RowsError> {
+        if fresh {
+            // The row above says already that something is below it.
+            self.set(path, row);
+            Ok(())
+        } else {
+            self.place(path, row)
         }
     }
 
     /// The root is always exploded, and needs no row to say so.
     fn fill_root(&mut self, mut row: Row) -> Result<(), RowsError> {
         let root = Path::root();
+        let below = row.below;
         row.below = Below::Anywhere;
         let Value::Map(map) = row.fragment else {
             row.exploded = false;
@@ -57,9 +70,10 @@ impl Draft<'_> {
             row.exploded = true;
             self.set(&root, row);
         }
-        self.fill_children(&root, children, Below::Anywhere)
+        self.fill_children(&root, children, below)
     }
 
+    /// Writes the children of a row just written, below which rows were as `below` says.
     fn fill_children(
         &mut self,
         path: &Path,
@@ -70,23 +84,25 @@ impl Draft<'_> {
         let emptied = self.emptied.contains(path);
         for (key, mut value) in children {
             let child = path.child_unchecked(&key);
-            match self.row(&child)? {
-                Some(record) => {
-                    let mut record = Row::clone(&record);
-                    record.covered = prune(&mut value).then(|| Box::new(value));
-                    self.set(&child, record);
-                }
-                None => {
-                    let mut row = Row::new(RowKind::Part, value, self.seq);
-                    if below != Below::Nothing {
-                        let nothing = few && self.scan(&child, None, 1)?.is_empty();
-                        row.below = if nothing { Below::Nothing } else { below };
-                    }
-                    if emptied {
-                        self.emptied.insert(child.clone());
-                    }
-                    self.fill(&child, row)?;
-                }
+            if emptied {
+                self.emptied.insert(child.clone());
+            }
+            if below == Below::Nothing {
+                self.fill_row(&child, Row::new(RowKind::Part, value, self.seq), true)?;
+            } else if let Some(record) = self.row(&child)? {
+                let mut record = Row::clone(&record);
+                record.covered = prune(&mut value).then(|| Box::new(value));
+                self.set(&child, record);
+            } else {
+                let mut row = Row::new(RowKind::Part, value, self.seq);
+                // Rows may lie below any of the children, if any lie below this row.
+                let nothing = few && self.scan(&child, None, 1)?.is_empty();
+                row.below = if nothing {
+                    Below::Nothing
+                } else {
+                    Below::Anywhere
+                };
+                self.fill_row(&child, row, false)?;
             }
         }
         Ok(())

@@ -1,11 +1,13 @@
 //! Tree writes: put, merge, delete (design, 2.1).
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use sapwood_value::{Text, Value, key_cmp};
 
 use super::super::value::{Excess, check, prune, put_in, spell_out, take_part};
 use super::{Draft, WriteError};
+use crate::rows::range_below;
 use crate::walk::{Parts, inline, nearest};
 use crate::{Below, Path, ReadError, Row, RowKind, Rows, RowsError, is_segment};
 
@@ -103,6 +105,15 @@ impl Draft<'_> {
         let under = self.under(path)?;
         let existed = self.existed(path, &under)?;
         let mut records = self.keep(path, &mut value, &under)?;
+        if matches!(&under, Under::Few(rows) if rows.is_empty())
+            && value.estimated_bytes() > self.settings.split_bytes
+            && range_below(&self.changed, path, Bound::Excluded(path.clone()))
+                .next()
+                .is_none()
+        {
+            // Its many rows are all new: none has to be looked for.
+            self.empty_below.push(path.clone());
+        }
         let mark = mark && crate::record_of(self, path)?.is_none();
         self.take_marked(path, &mut value, mark, &mut records);
         for record in &mut records {
