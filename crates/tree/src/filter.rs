@@ -177,8 +177,8 @@ struct Node<Id> {
     here: Vec<Id>,
     /// The filters that end with `#` behind this level.
     all: Vec<Id>,
-    literals: HashMap<Box<str>, Node<Id>>,
-    one: Option<Box<Node<Id>>>,
+    literals: HashMap<Box<str>, Self>,
+    one: Option<Box<Self>>,
 }
 
 impl<Id> Default for Node<Id> {

@@ -1,4 +1,5 @@
 //! Rows against the naive model: whatever is written, they hold the same and tell the same.
+#![expect(clippy::unwrap_used, reason = "a test stops where it can't go on")]
 
 #[path = "model/oracle.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the vector test")]
@@ -181,14 +182,14 @@ struct OnPanic(u64, Vec<Vec<Op>>, MemoryRows);
 impl Drop for OnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("seed {}, rows before the last commit:", self.0);
+            eprintln!("seed {}, rows before the last commit:", self.0);
             for (path, row) in self.2.iter() {
                 let (kind, below, fragment) = (row.kind, row.below, &row.fragment);
                 let (exploded, covered) = (row.exploded, &row.covered);
-                println!("{path} {kind:?} {exploded} {below:?} {fragment:?} {covered:?}");
+                eprintln!("{path} {kind:?} {exploded} {below:?} {fragment:?} {covered:?}");
             }
             for ops in &self.1 {
-                println!("commit {ops:?}");
+                eprintln!("commit {ops:?}");
             }
         }
     }

@@ -1,4 +1,5 @@
 //! The 300 sequences of `vectors/sequences.jsonl`: state, records and told, after each step.
+#![expect(clippy::unwrap_used, reason = "a test stops where it can't go on")]
 
 #[path = "model/oracle.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the model test")]

@@ -1,4 +1,5 @@
 //! What writes refuse, and what they keep of the payloads that records came in.
+#![expect(clippy::unwrap_used, reason = "a test stops where it can't go on")]
 
 use sapwood_tree::{
     Draft, Limits, MemoryRows, Op, OpKind, Path, Payload, PayloadForm, RowChanges, Rows, Settings,

@@ -475,11 +475,8 @@ fn put_in(document: Option<Value>, path: &[String], value: Option<Value>) -> Opt
         other if value.is_none() => return other,
         _ => Map::implied(),
     };
-    match put_in(map.remove(key), rest, value) {
-        Some(inner) => {
-            map.insert(key.as_str().into(), inner);
-        }
-        None => {}
+    if let Some(inner) = put_in(map.remove(key), rest, value) {
+        map.insert(key.as_str().into(), inner);
     }
     Some(Value::Map(map))
 }
