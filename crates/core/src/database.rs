@@ -279,6 +279,10 @@ impl Database {
         self.enqueue(request).map_err(|()| WriteError::Unavailable)
     }
 
+    pub(crate) fn passed(&self) -> u64 {
+        self.0.hub.passed()
+    }
+
     pub(crate) fn tell_hub(&self, request: HubRequest) {
         self.0.hub.tell(request);
     }

@@ -5,6 +5,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -106,12 +107,18 @@ pub(crate) enum JoinReply {
 #[derive(Clone)]
 pub(crate) struct HubHandle {
     requests: SyncSender<HubRequest>,
+    passed: Arc<AtomicU64>,
 }
 
 impl HubHandle {
     /// Hands the hub a request; waits while its queue is full. After the hub has stopped, nobody is there to be told anything.
     pub(crate) fn tell(&self, request: HubRequest) {
         drop(self.requests.send(request));
+    }
+
+    /// The newest commit whose events are all in the outboxes.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Acquire)
     }
 }
 
@@ -124,9 +131,11 @@ pub(crate) struct HubSettings {
 /// Makes a hub that goes on from the state `view`.
 pub(crate) fn hub(view: View, settings: HubSettings) -> (HubHandle, Hub) {
     let (sender, receiver) = sync_channel(REQUESTS_MAX);
+    let passed = Arc::new(AtomicU64::new(view.seq()));
     let hub = Hub {
         requests: receiver,
         processed: view.seq(),
+        passed: Arc::clone(&passed),
         view,
         recent: VecDeque::new(),
         recent_weight: 0,
@@ -141,7 +150,13 @@ pub(crate) fn hub(view: View, settings: HubSettings) -> (HubHandle, Hub) {
         ),
         settings,
     };
-    (HubHandle { requests: sender }, hub)
+    (
+        HubHandle {
+            requests: sender,
+            passed,
+        },
+        hub,
+    )
 }
 
 pub(crate) struct Hub {
@@ -149,6 +164,8 @@ pub(crate) struct Hub {
     settings: HubSettings,
     /// The newest commit that everybody has been told.
     processed: u64,
+    /// The same, for everybody to see.
+    passed: Arc<AtomicU64>,
     /// The state as of that commit.
     view: View,
     /// The newest commits, bounded in bytes, for watches that join a little late.
@@ -196,6 +213,7 @@ impl Hub {
                 commits
                     .into_iter()
                     .for_each(|published| self.remember(published));
+                self.passed.store(self.processed, Ordering::Release);
                 self.answer_those_behind();
                 answers
                     .into_iter()

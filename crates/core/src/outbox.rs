@@ -126,6 +126,12 @@ impl Outbox {
         })
     }
 
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.parcels.is_empty() && inner.lost.is_empty() && inner.dropped.is_empty()
+    }
+
     /// Takes nothing more in.
     pub(crate) fn close(&self) {
         let mut inner = self.inner.lock();

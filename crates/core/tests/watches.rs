@@ -392,3 +392,16 @@ async fn a_session_is_told_a_topic_once_however_many_filters_match() {
     );
     core.close();
 }
+
+#[tokio::test]
+async fn a_session_moves_on_with_commits_that_say_nothing_to_it() {
+    let (core, database, _) = memory();
+    let mut session = connect(&database);
+    watch_tree(&mut session, "/a");
+    next(&mut session, 1).await;
+    let newest = done(&database, [put("/b", "1")]).await.version;
+    session.submit_read(0, path("/a"));
+    next(&mut session, 1).await;
+    assert_eq!(session.last_seen(), newest);
+    core.close();
+}
