@@ -52,32 +52,66 @@ fn main() -> ExitCode {
         }
     };
     let all = targets::all();
-    let chosen: Vec<&Target> =
-        all.iter().filter(|target| options.names.is_empty() || options.names.contains(&target.name.to_owned())).collect();
-    println!("fuzz: {} targets, {} s each, --seed {}", chosen.len(), options.seconds, options.seed);
+    let chosen: Vec<&Target> = all
+        .iter()
+        .filter(|target| {
+            options.names.is_empty() || options.names.contains(&target.name.to_owned())
+        })
+        .collect();
+    println!(
+        "fuzz: {} targets, {} s each, --seed {}",
+        chosen.len(),
+        options.seconds,
+        options.seed
+    );
     panic::set_hook(Box::new(|_| {}));
-    let failed = chosen.iter().filter(|target| !run(target, &options)).count();
-    println!("fuzz: {} targets passed, {failed} failed", chosen.len() - failed);
-    if failed == 0 && !chosen.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let failed = chosen
+        .iter()
+        .filter(|target| !run(target, &options))
+        .count();
+    println!(
+        "fuzz: {} targets passed, {failed} failed",
+        chosen.len() - failed
+    );
+    if failed == 0 && !chosen.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn options() -> Result<Options, String> {
-    let started = std::time::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_secs());
-    let mut options = Options { seconds: 10, seed: started, input: None, names: Vec::new() };
+    let started = std::time::UNIX_EPOCH
+        .elapsed()
+        .map_or(1, |since| since.as_secs());
+    let mut options = Options {
+        seconds: 10,
+        seed: started,
+        input: None,
+        names: Vec::new(),
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut number = || {
-            let text = arguments.next().ok_or(format!("{argument} needs a number"))?;
-            text.parse().map_err(|_| format!("{argument} needs a number, not {text}"))
+            let text = arguments
+                .next()
+                .ok_or(format!("{argument} needs a number"))?;
+            text.parse()
+                .map_err(|_| format!("{argument} needs a number, not {text}"))
         };
         match argument.as_str() {
             "--seconds" => options.seconds = number()?,
             "--seed" => options.seed = number()?,
             "--input" => options.input = arguments.next().map(PathBuf::from),
-            name if targets::all().iter().any(|target| target.name == name) => options.names.push(argument),
+            name if targets::all().iter().any(|target| target.name == name) => {
+                options.names.push(argument)
+            }
             _ => {
                 let names: Vec<_> = targets::all().iter().map(|target| target.name).collect();
-                return Err(format!("no target is named {argument}; there are: {}", names.join(" ")));
+                return Err(format!(
+                    "no target is named {argument}; there are: {}",
+                    names.join(" ")
+                ));
             }
         }
     }
@@ -92,7 +126,9 @@ fn run(target: &Target, options: &Options) -> bool {
     let bench = Bench::new(target, &running);
     if let Some(input) = &options.input {
         let bytes = fs::read(input).expect("the input");
-        return bench.verdict(&bytes).is_ok_and(|()| fs::remove_file(&running).is_ok());
+        return bench
+            .verdict(&bytes)
+            .is_ok_and(|()| fs::remove_file(&running).is_ok());
     }
     let seeds = seeds::of(target);
     let mut mutator = Mutator::new(options.seed ^ hash(target.name.as_bytes()), target.words);
@@ -112,13 +148,21 @@ fn run(target: &Target, options: &Options) -> bool {
     let _ = fs::remove_file(&running);
     match failure {
         None => {
-            println!("fuzz {}: ok, {} seeds, {count} inputs", target.name, seeds.len());
+            println!(
+                "fuzz {}: ok, {} seeds, {count} inputs",
+                target.name,
+                seeds.len()
+            );
             true
         }
         Some((why, input)) => {
             let kept = folder.join(format!("{}-{:016x}", target.name, hash(&input)));
             fs::write(&kept, &input).expect("a file for the failure");
-            println!("fuzz {}: FAILED after {count} inputs: {why}; kept in {}", target.name, kept.display());
+            println!(
+                "fuzz {}: FAILED after {count} inputs: {why}; kept in {}",
+                target.name,
+                kept.display()
+            );
             false
         }
     }
@@ -136,7 +180,12 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(target: &'a Target, running: &Path) -> Self {
         let file = File::create(running).expect("a file for the running input");
-        let bench = Self { target, running: file, began: Arc::new(AtomicU64::new(0)), start: Instant::now() };
+        let bench = Self {
+            target,
+            running: file,
+            began: Arc::new(AtomicU64::new(0)),
+            start: Instant::now(),
+        };
         bench.watch(running.to_owned());
         bench
     }
@@ -164,14 +213,21 @@ impl<'a> Bench<'a> {
     }
 
     fn verdict(&self, input: &[u8]) -> Result<(), String> {
-        self.running.write_all_at(input, 0).and_then(|()| self.running.set_len(input.len() as u64)).expect("written");
+        self.running
+            .write_all_at(input, 0)
+            .and_then(|()| self.running.set_len(input.len() as u64))
+            .expect("written");
         let mut taken = self.once(input)?;
         for _ in 0..2 {
             if taken > TIME_MAX {
                 taken = taken.min(self.once(input)?);
             }
         }
-        if taken > TIME_MAX { Err(format!("it took {taken:?}")) } else { Ok(()) }
+        if taken > TIME_MAX {
+            Err(format!("it took {taken:?}"))
+        } else {
+            Ok(())
+        }
     }
 
     fn once(&self, input: &[u8]) -> Result<Duration, String> {
@@ -179,7 +235,9 @@ impl<'a> Bench<'a> {
         self.began.store(began.max(1), Ordering::Relaxed);
         let limit = ALLOCATOR.allocated() + GROWTH_CONSTANT + GROWTH * input.len();
         // Past it an allocation fails and the process aborts; the input is in the file.
-        ALLOCATOR.set_limit(limit).expect("a limit above what is allocated");
+        ALLOCATOR
+            .set_limit(limit)
+            .expect("a limit above what is allocated");
         let at = Instant::now();
         let result = panic::catch_unwind(AssertUnwindSafe(|| (self.target.run)(input)));
         let taken = at.elapsed();
@@ -194,10 +252,13 @@ impl<'a> Bench<'a> {
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
 }
 
 /// FNV-1a: stable from run to run, so that a failure keeps its name.
 fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
 }

@@ -29,13 +29,22 @@ pub struct Mutator {
 
 impl Mutator {
     pub fn new(seed: u64, words: &'static [&'static [u8]]) -> Self {
-        Self { state: seed | 1, words }
+        Self {
+            state: seed | 1,
+            words,
+        }
     }
 
     /// A seed with a few changes, of `bytes_max` bytes at most.
     pub fn next(&mut self, seeds: &[Vec<u8>], bytes_max: usize) -> Vec<u8> {
-        let mut input = seeds.get(self.below(seeds.len())).cloned().unwrap_or_default();
-        let other = seeds.get(self.below(seeds.len())).cloned().unwrap_or_default();
+        let mut input = seeds
+            .get(self.below(seeds.len()))
+            .cloned()
+            .unwrap_or_default();
+        let other = seeds
+            .get(self.below(seeds.len()))
+            .cloned()
+            .unwrap_or_default();
         for _ in 0..=self.below(6) {
             self.change(&mut input, &other);
         }
@@ -55,7 +64,9 @@ impl Mutator {
                 drop(input.drain(at..end));
             }
             5 => insert(input, at, NUMBERS[self.below(NUMBERS.len())]),
-            6 if !self.words.is_empty() => insert(input, at, self.words[self.below(self.words.len())]),
+            6 if !self.words.is_empty() => {
+                insert(input, at, self.words[self.below(self.words.len())])
+            }
             7 => {
                 let from = self.below(other.len() + 1);
                 let to = from + self.below(other.len() - from + 1);
@@ -76,7 +87,11 @@ impl Mutator {
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        if bound == 0 { 0 } else { (self.random() % bound as u64) as usize }
+        if bound == 0 {
+            0
+        } else {
+            (self.random() % bound as u64) as usize
+        }
     }
 
     /// xorshift64*

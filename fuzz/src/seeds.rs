@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use sapwood_store::log::{CommitLog, CommitSeq, DatabaseId, SegmentLog, SegmentSettings, disk::OsDisk};
+use sapwood_store::log::{
+    CommitLog, CommitSeq, DatabaseId, SegmentLog, SegmentSettings, disk::OsDisk,
+};
 
 use crate::targets::Target;
 
@@ -32,7 +34,10 @@ fn collect(folder: &Path, seeds: &mut Vec<Vec<u8>>) {
     for path in entries {
         if path.is_dir() {
             collect(&path, seeds);
-        } else if path.metadata().is_ok_and(|file| file.len() <= SEED_BYTES_MAX) {
+        } else if path
+            .metadata()
+            .is_ok_and(|file| file.len() <= SEED_BYTES_MAX)
+        {
             seeds.extend(fs::read(&path));
         }
     }
@@ -47,9 +52,19 @@ fn segment() -> Vec<u8> {
         log.append(log.next(), &group).expect("room");
     }
     assert!(log.next() > CommitSeq::FIRST);
-    let file = fs::read_dir(folder.path()).expect("files").map(|entry| entry.expect("an entry").path());
-    let segment = file.filter(|path| path.extension().is_some_and(|ending| ending == "seg")).next().expect("a segment");
+    let file = fs::read_dir(folder.path())
+        .expect("files")
+        .map(|entry| entry.expect("an entry").path());
+    let segment = file
+        .filter(|path| path.extension().is_some_and(|ending| ending == "seg"))
+        .next()
+        .expect("a segment");
     let mut bytes = fs::read(segment).expect("its bytes");
-    bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+    bytes.truncate(
+        bytes
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last + 1),
+    );
     bytes
 }
