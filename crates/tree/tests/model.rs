@@ -220,7 +220,8 @@ fn sequence(seed: u64) {
 
 #[test]
 fn whatever_is_written_rows_hold_what_the_model_holds() {
-    for seed in 0..SEQUENCES {
+    // Beside the first, those that found faults when many more were run.
+    for seed in (0..SEQUENCES).chain([146_027, 208_749]) {
         sequence(seed);
     }
 }

@@ -150,6 +150,9 @@ impl Draft<'_> {
         if !prune(&mut value.clone()) {
             return Ok(false);
         }
+        if self.emptied.contains(at) {
+            self.emptied.insert(path.clone());
+        }
         self.remove_inline(at, path)?;
         let mut row = Row::new(RowKind::Record, value, self.seq);
         row.below = self.find_below(path)?;

@@ -2,7 +2,7 @@
 
 use sapwood_value::Value;
 
-use super::super::value::spell_out;
+use super::super::value::{prune, spell_out};
 use super::{Draft, WriteError};
 use crate::walk::{Cursor, inline, nearest};
 use crate::{Below, Path, Payload, ReadError, Row, RowKind, Rows, RowsError};
@@ -85,12 +85,15 @@ impl Draft<'_> {
         let plain = crate::record_of(self, path)?.is_none();
         match nearest(self, path)? {
             Some((at, row)) if at == *path => {
-                let covered = if plain {
-                    self.emptied_above(path);
+                let mut covered = if plain {
                     None
                 } else {
                     self.read_covered(path)?
                 };
+                if covered.as_mut().is_none_or(|covered| !prune(covered)) {
+                    covered = None;
+                    self.emptied_above(path);
+                }
                 self.clear_parts(path, &row)?;
                 Ok(covered)
             }
