@@ -18,7 +18,7 @@ use crate::write::{AtEnd, Message, WriteOp};
 const FORMAT: u8 = 1;
 
 /// What was accepted once is read again, whatever the limits are now.
-const UNLIMITED: Limits = Limits {
+pub(crate) const UNLIMITED: Limits = Limits {
     depth: usize::MAX,
     segment_bytes: usize::MAX,
     value_bytes: usize::MAX,

@@ -1,7 +1,7 @@
 //! The whole: all databases of a server, opened from one folder.
 
 use std::collections::BTreeMap;
-use std::path::{Path as FsPath, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use sapwood_store::format::{Format, FormatError};
@@ -17,13 +17,11 @@ use crate::codec;
 use crate::commit;
 use crate::database::{Database, Parts};
 use crate::lease::{DECLARED_KEY, Effect};
+use crate::replay::Replay;
 use crate::settings::{CoreSettings, DatabaseSettings, Durability};
 
 /// How long a write may be lost at [`Durability::Interval`].
 const FLUSH_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
-
-/// How much of the log is replayed at a time, in bytes.
-const REPLAY_BYTES: usize = 4 << 20;
 
 /// All databases of a server. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -281,7 +279,7 @@ fn open_files(
     };
     let disk = Arc::new(RealDisk);
     let mut log = SegmentLog::open(disk.clone(), &log_dir, log_settings).map_err(in_log)?;
-    let mut store = match RowStore::open(&rows_dir, settings.rows) {
+    let store = match RowStore::open(&rows_dir, settings.rows) {
         // What the log has from its first commit on, it can make again.
         Err(rows::OpenError::Damaged { dir, what }) if log.reader().first() == CommitSeq::FIRST => {
             tracing::warn!(dir = %dir.display(), what, "the rows are damaged; they are made again from the commit log");
@@ -309,49 +307,13 @@ fn open_files(
         };
         log = SegmentLog::open(disk, &log_dir, log_settings).map_err(in_log)?;
     }
-    replay(&log, &mut store, &rows_dir, name, tree)?;
+    Replay {
+        database: name,
+        dir: &rows_dir,
+        tree: tree.clone(),
+    }
+    .run(&log, &store)?;
     Ok((Box::new(log), store))
-}
-
-/// Applies the commits that the log has and the rows have not.
-fn replay(
-    log: &SegmentLog,
-    store: &mut RowStore,
-    dir: &FsPath,
-    name: &str,
-    tree: &Settings,
-) -> Result<(), OpenError> {
-    let reader = log.reader();
-    let mut applied = store.applied();
-    if applied + 1 < reader.first().0 {
-        return Err(OpenError::Apart {
-            database: name.to_owned(),
-            dir: dir.to_owned(),
-            applied,
-            first: reader.first().0,
-        });
-    }
-    while applied < reader.last().0 {
-        let failed = |seq: u64, reason: String| OpenError::Replay {
-            database: name.to_owned(),
-            seq,
-            reason,
-        };
-        let entries = reader
-            .read(CommitSeq(applied + 1), REPLAY_BYTES)
-            .map_err(|error| failed(applied + 1, error.to_string()))?;
-        let mut working = store.begin();
-        for (seq, entry) in entries {
-            let commit =
-                codec::decode(seq.0, &entry).map_err(|error| failed(seq.0, error.to_string()))?;
-            let (changes, private, _) = commit::apply(tree, &working.view(), &commit, true)
-                .map_err(|error| failed(seq.0, error.to_string()))?;
-            working.apply(seq.0, &changes, &private);
-            applied = seq.0;
-        }
-        store.publish(working);
-    }
-    Ok(())
 }
 
 /// Makes records of what a newly declared resource covers, in one commit.

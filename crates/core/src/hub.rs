@@ -4,6 +4,7 @@
 //! client, and never blocks the committer but by a full queue.
 
 use std::collections::{HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -209,7 +210,12 @@ impl Hub {
     fn handle(&mut self, request: HubRequest) {
         match request {
             HubRequest::Group { commits, answers } => {
-                self.fan_out(&commits);
+                // A bug in telling must not leave anybody with half of it: all begin again.
+                if catch_unwind(AssertUnwindSafe(|| self.fan_out(&commits))).is_err() {
+                    metrics::counter!("sapwood_panics_total").increment(1);
+                    tracing::error!("telling commits panicked; all watches begin again");
+                    self.lose_all();
+                }
                 commits
                     .into_iter()
                     .for_each(|published| self.remember(published));
@@ -247,6 +253,13 @@ impl Hub {
             } => self.publish(&path, message, reply),
             HubRequest::Stop => {}
         }
+    }
+
+    fn lose_all(&self) {
+        for index in [&self.trees, &self.children, &self.records] {
+            index.for_each(Watcher::lose);
+        }
+        self.topics.for_each(Watcher::lose);
     }
 
     fn remember(&mut self, published: Published) {

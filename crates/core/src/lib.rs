@@ -17,6 +17,7 @@ mod lease;
 mod outbox;
 mod queue;
 mod read;
+mod replay;
 mod session;
 mod settings;
 mod tell;

@@ -126,6 +126,21 @@ impl Outbox {
         })
     }
 
+    /// Has a watch begin again: what it was told may not be all.
+    pub(crate) fn lose(&self, slot: Slot) {
+        let waker = {
+            let mut inner = self.inner.lock();
+            if inner.closed || inner.lost.contains(&slot) {
+                return;
+            }
+            inner.lost.push(slot);
+            inner.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         let inner = self.inner.lock();

@@ -144,3 +144,48 @@ async fn after_a_crash_the_sessions_of_before_have_ended_before_anybody_looks() 
     session.close().await;
     core.close();
 }
+
+#[tokio::test]
+async fn a_start_replays_what_was_accepted_whatever_the_configuration_says_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = CoreSettings::folder(folder.path().to_owned());
+    // Nothing gets to the rows' engine: all of it is replayed.
+    settings.rows.freeze_after = Duration::from_secs(3600);
+    settings.databases = vec![sapwood_core::DatabaseSettings {
+        name: "default".into(),
+        declared: vec!["s/{id}".into()],
+    }];
+    let core = Core::open(settings.clone()).unwrap();
+    let database = core.database("default").unwrap();
+    done(&database, [put("/s/1", r#"{"deep":{"er":"long enough"}}"#)]).await;
+    let copy = tempfile::tempdir().unwrap();
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .arg(folder.path().join("."))
+        .arg(copy.path())
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    let mut stricter = CoreSettings {
+        data: Some(copy.path().to_owned()),
+        databases: Vec::new(),
+        ..settings
+    };
+    stricter.limits.depth_max = 2;
+    stricter.limits.string_bytes_max = 4;
+    let after = Core::open(stricter).unwrap();
+    let database = after.database("default").unwrap();
+    assert_eq!(
+        read(&database, "/s/1").as_deref(),
+        Some(r#"{"deep":{"er":"long enough"}}"#)
+    );
+    let reading = database
+        .read(&sapwood_core::Claims::anonymous(), &common::path("/s/1"))
+        .unwrap();
+    assert!(
+        reading.record().unwrap().is_some(),
+        "it was declared when it was written"
+    );
+    after.close();
+    core.close();
+}

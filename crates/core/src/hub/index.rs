@@ -25,6 +25,11 @@ impl Watcher {
         self.outbox.push(self.slot, event, weight);
     }
 
+    /// Has it begin again.
+    pub(crate) fn lose(&self) {
+        self.outbox.lose(self.slot);
+    }
+
     /// A stand-in for the watcher of that name, to find it by.
     pub(crate) fn named(session: SessionId, slot: Slot) -> Self {
         let limits = OutboxLimits {
@@ -89,6 +94,11 @@ impl PathIndex {
 
     pub(crate) fn at(&self, path: &Path) -> &[Watcher] {
         self.at.get(path).map_or(&[], Vec::as_slice)
+    }
+
+    /// Calls `each` with every watcher.
+    pub(crate) fn for_each(&self, each: impl FnMut(&Watcher)) {
+        self.at.values().flatten().for_each(each);
     }
 
     /// The watched paths at or above `path`, deepest first.

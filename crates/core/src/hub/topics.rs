@@ -33,6 +33,11 @@ impl Topics {
         self.filters.remove(filter, &Watcher::named(session, slot));
     }
 
+    /// Calls `each` with every watcher.
+    pub(crate) fn for_each(&self, each: impl FnMut(&Watcher)) {
+        self.filters.for_each(each);
+    }
+
     /// Tells the topics that these commits touch: what was written at its commit, what follows from something in it once, at the
     /// last commit of the group that touches it.
     pub(crate) fn tell(&self, commits: &[Published], log: LogId, deferred: &mut Deferred) {
