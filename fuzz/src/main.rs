@@ -6,6 +6,7 @@ mod targets;
 
 use std::{
     alloc::System,
+    cell::Cell,
     fs::{self, File},
     io::Write,
     os::unix::fs::FileExt,
@@ -172,6 +173,8 @@ fn run(target: &Target, options: &Options) -> bool {
 struct Bench<'a> {
     target: &'a Target,
     running: File,
+    /// How long it is.
+    written: Cell<usize>,
     /// Milliseconds since the start at which the input now running began; 0 for none.
     began: Arc<AtomicU64>,
     start: Instant,
@@ -183,6 +186,7 @@ impl<'a> Bench<'a> {
         let bench = Self {
             target,
             running: file,
+            written: Cell::new(0),
             began: Arc::new(AtomicU64::new(0)),
             start: Instant::now(),
         };
@@ -213,10 +217,10 @@ impl<'a> Bench<'a> {
     }
 
     fn verdict(&self, input: &[u8]) -> Result<(), String> {
-        self.running
-            .write_all_at(input, 0)
-            .and_then(|()| self.running.set_len(input.len() as u64))
-            .expect("written");
+        self.running.write_all_at(input, 0).expect("written");
+        if input.len() < self.written.replace(input.len()) {
+            self.running.set_len(input.len() as u64).expect("shortened");
+        }
         let mut taken = self.once(input)?;
         for _ in 0..2 {
             if taken > TIME_MAX {

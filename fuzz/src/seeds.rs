@@ -2,8 +2,9 @@
 
 use std::{fs, path::Path, sync::Arc};
 
+use bytes::Bytes;
 use sapwood_store::log::{
-    CommitLog, CommitSeq, DatabaseId, SegmentLog, SegmentSettings, disk::OsDisk,
+    CommitLog, CommitSeq, DatabaseId, SegmentLog, SegmentSettings, disk::RealDisk,
 };
 
 use crate::targets::Target;
@@ -47,8 +48,13 @@ fn collect(folder: &Path, seeds: &mut Vec<Vec<u8>>) {
 fn segment() -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a folder");
     let settings = SegmentSettings::new(DatabaseId(7));
-    let mut log = SegmentLog::open(Arc::new(OsDisk), folder.path(), settings).expect("a log");
-    for group in [vec![&b"one"[..]], vec![b"two", b"three"], vec![&[0; 300]]] {
+    let mut log = SegmentLog::open(Arc::new(RealDisk), folder.path(), settings).expect("a log");
+    let entry = |bytes: &'static [u8]| Bytes::from_static(bytes);
+    for group in [
+        vec![entry(b"one")],
+        vec![entry(b"two"), entry(b"three")],
+        vec![entry(&[0; 300])],
+    ] {
         log.append(log.next(), &group).expect("room");
     }
     assert!(log.next() > CommitSeq::FIRST);

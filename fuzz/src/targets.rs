@@ -126,7 +126,7 @@ pub fn all() -> Vec<Target> {
         target(
             "msgpack",
             sapwood_value::fuzz::msgpack,
-            &["../crates/value/tests/vectors/msgpack"],
+            &["seeds/msgpack"],
             BINARY_WORDS,
         ),
         target(
@@ -183,18 +183,15 @@ fn topic(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    drop(TopicFilter::parse(text, &Limits::default()));
+    let _filter = TopicFilter::parse(text, &Limits::default());
 }
 
 fn segment(bytes: &[u8]) {
-    drop(sapwood_store::log::check_segment(bytes));
+    let _report = sapwood_store::log::check_segment(bytes);
 }
 
 fn entry(bytes: &[u8]) {
-    drop(sapwood_core::decode_entry(
-        1,
-        &Bytes::copy_from_slice(bytes),
-    ));
+    let _commit = sapwood_core::decode_entry(1, &Bytes::copy_from_slice(bytes));
 }
 
 fn config(bytes: &[u8]) {
