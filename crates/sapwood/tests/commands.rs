@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output},
 };
 
-use sapwood_testkit::{ServerBuilder, SmallDisk};
+use sapwood_testkit::{FLUSH_MS_VARIABLE, ServerBuilder, SmallDisk, slow_flush_library};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_sapwood");
 
@@ -238,6 +238,109 @@ fn a_drain_tells_the_clients_and_ends_well_while_streams_are_open() {
             .trim(),
         "1"
     );
+}
+
+#[test]
+fn serve_says_at_every_start_that_it_is_open() {
+    let mut server = ServerBuilder::serve_open(BINARY).start().unwrap();
+    server.prints("open: there are no rules").unwrap();
+    server.logs("open: there are no rules").unwrap();
+    server.terminate().unwrap();
+    server.start_again().unwrap();
+    server.prints("open: there are no rules").unwrap();
+}
+
+#[test]
+fn dev_prints_how_each_database_is_named_and_what_an_answer_means() {
+    let server = ServerBuilder::dev(BINARY)
+        .set("databases.staging={}")
+        .start()
+        .unwrap();
+    server.prints("?ns=staging").unwrap();
+    server.prints("durability sync").unwrap();
+    let port = server.address().port();
+    let mut client = server.client().unwrap();
+    assert_eq!(client.put("/a/b?ns=staging", "1").unwrap().status, 201);
+    let host = format!("staging.localhost:{port}");
+    let request = format!("GET /a/b HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    client.send_raw(request.as_bytes()).unwrap();
+    assert_eq!(client.response(false).unwrap().text().trim(), "1");
+}
+
+#[test]
+fn files_are_served_as_they_come_and_go_and_what_they_hide_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("here.txt"), "a file").unwrap();
+    std::fs::write(folder.path().join("secret"), "outside").unwrap();
+    let public = folder.path().join("public");
+    std::fs::create_dir(&public).unwrap();
+    std::fs::write(public.join("page.html"), "<h1>page</h1>").unwrap();
+    let server = ServerBuilder::dev(BINARY)
+        .argument("--public")
+        .argument(&public)
+        .start()
+        .unwrap();
+    server.logs("page.html").unwrap();
+    let mut client = server.client().unwrap();
+    let page = client.get("/page.html").unwrap();
+    assert_eq!(page.text(), "<h1>page</h1>");
+    assert!(
+        page.header("content-type")
+            .unwrap()
+            .starts_with("text/html")
+    );
+    for escape in [
+        "/../secret",
+        "/%2e%2e/secret",
+        "/..%2fsecret",
+        "/page.html/../../secret",
+    ] {
+        assert!(
+            !client.get(escape).unwrap().text().contains("outside"),
+            "{escape}"
+        );
+    }
+    assert_eq!(client.put("/late.txt", "\"tree\"").unwrap().status, 201);
+    std::fs::write(public.join("late.txt"), "file").unwrap();
+    server.logs("hides what the tree holds").unwrap();
+    assert_eq!(client.get("/late.txt").unwrap().text(), "file");
+    std::fs::remove_file(public.join("late.txt")).unwrap();
+    while client.get("/late.txt").unwrap().text() == "file" {}
+    assert_eq!(client.get("/late.txt").unwrap().text().trim(), "\"tree\"");
+}
+
+#[test]
+fn the_short_names_can_be_freed_for_data() {
+    let server = ServerBuilder::dev(BINARY)
+        .set("http.bare_names=false")
+        .start()
+        .unwrap();
+    let mut client = server.client().unwrap();
+    assert_eq!(client.put("/metrics", "1").unwrap().status, 201);
+    assert_eq!(client.get("/metrics").unwrap().text().trim(), "1");
+    assert!(
+        client
+            .get("/.sapwood/metrics")
+            .unwrap()
+            .text()
+            .contains("sapwood_")
+    );
+}
+
+#[test]
+fn a_slow_disk_is_only_slow() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = slow_flush_library(folder.path()).unwrap();
+    let server = ServerBuilder::dev(BINARY)
+        .environment("LD_PRELOAD", library)
+        .environment(FLUSH_MS_VARIABLE, "5")
+        .start()
+        .unwrap();
+    assert_eq!(
+        server.client().unwrap().put("/a/b", "1").unwrap().status,
+        201
+    );
+    assert!(!server.log().unwrap().contains("cannot be preloaded"));
 }
 
 #[test]

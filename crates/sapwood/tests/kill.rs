@@ -80,6 +80,9 @@ fn write(
             }
         };
         let Ok(response) = sent else { return n };
+        if response.status == 503 {
+            return n; // it drains
+        }
         assert_eq!(response.status, 200, "{}", response.text());
         entry.answered = value;
         entry.in_flight = None;
@@ -139,24 +142,25 @@ fn check(client: &mut Client, writer: u64, known: &mut Known, round: u64) {
     }
 }
 
-#[test]
-fn no_answered_write_is_lost_when_the_server_is_killed_at_any_moment() {
+/// Lets eight writers write, ends the server while they do, starts it again and compares; again and again.
+fn rounds(rounds: u64, durability: &str, end: fn(&mut Server)) {
     let folder = tempfile::tempdir().unwrap();
     let mut server = ServerBuilder::dev(env!("CARGO_BIN_EXE_sapwood"))
         .data(folder.path().join("data"))
         .set("store.segment_bytes=1048576")
+        .set(durability)
         .start()
         .unwrap();
     let mut known = vec![Known::new(); usize::try_from(WRITERS).unwrap()];
     let mut n = 0;
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let answered = Arc::new(AtomicU64::new(0));
         let writers = start_writers(&server, &known, n, &answered);
         let moment = 10 + RandomState::new().hash_one(round) % 400;
         while answered.load(Ordering::Relaxed) < moment {
             thread::yield_now();
         }
-        server.kill().unwrap();
+        end(&mut server);
         for (slot, writer) in known.iter_mut().zip(writers) {
             let (after, last) = writer.join().unwrap();
             *slot = after;
@@ -169,4 +173,28 @@ fn no_answered_write_is_lost_when_the_server_is_killed_at_any_moment() {
         }
     }
     assert!(server.terminate().unwrap().success());
+}
+
+fn kill(server: &mut Server) {
+    server.kill().unwrap();
+}
+
+fn terminate(server: &mut Server) {
+    let status = server.terminate().unwrap();
+    assert!(status.success(), "{status}\n{}", server.log().unwrap());
+}
+
+#[test]
+fn no_answered_write_is_lost_when_the_server_is_killed_at_any_moment() {
+    rounds(ROUNDS, "store.durability=sync", kill);
+}
+
+#[test]
+fn at_interval_no_answered_write_is_lost_to_a_kill_either() {
+    rounds(5, "store.durability=interval", kill);
+}
+
+#[test]
+fn no_answered_write_is_lost_when_the_server_is_told_to_end_under_load() {
+    rounds(5, "store.durability=sync", terminate);
 }

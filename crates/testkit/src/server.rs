@@ -3,10 +3,11 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -17,6 +18,9 @@ use crate::http::Client;
 
 /// How long an orderly end may take (reliability S7), and a little, as the machine may be busy.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a line may take to be printed or logged.
+const PRINT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Says how the server is to be started.
 pub struct ServerBuilder {
@@ -157,6 +161,31 @@ impl Server {
         Ok(std::fs::read_to_string(self.folder.path().join("log"))?)
     }
 
+    /// Waits until it has printed a line that contains this text, and gives the line.
+    ///
+    /// # Errors
+    /// It ended without, or took longer than ten seconds.
+    pub fn prints(&self, text: &str) -> Result<String> {
+        self.process.printed.line_with(text)
+    }
+
+    /// Waits until it has logged a line that contains this text, and gives the line.
+    ///
+    /// # Errors
+    /// It took longer than ten seconds.
+    pub fn logs(&self, text: &str) -> Result<String> {
+        let deadline = Instant::now() + PRINT_TIMEOUT;
+        loop {
+            if let Some(line) = self.log()?.lines().find(|line| line.contains(text)) {
+                return Ok(line.to_owned());
+            }
+            if Instant::now() > deadline {
+                bail!("the server never logged {text:?}");
+            }
+            std::thread::yield_now();
+        }
+    }
+
     /// SIGKILL: the process is gone at once, whatever it was doing.
     ///
     /// # Errors
@@ -203,6 +232,7 @@ impl Server {
 struct Process {
     child: Child,
     address: SocketAddr,
+    printed: Arc<Printed>,
 }
 
 impl Process {
@@ -211,8 +241,14 @@ impl Process {
             .command(data, folder)?
             .spawn()
             .with_context(|| format!("can't run {}", builder.binary.display()))?;
-        match first_line(&mut child).and_then(|line| address_in(&line)) {
-            Ok(address) => Ok(Self { child, address }),
+        let output = child.stdout.take().context("no standard output")?;
+        let printed = Printed::from(output);
+        match printed.line_with("").and_then(|line| address_in(&line)) {
+            Ok(address) => Ok(Self {
+                child,
+                address,
+                printed,
+            }),
             Err(error) => {
                 drop(child.kill());
                 drop(child.wait());
@@ -244,13 +280,47 @@ impl Drop for Process {
     }
 }
 
-/// Reads the first line that the server prints, and keeps its output flowing afterwards.
-fn first_line(child: &mut Child) -> Result<String> {
-    let mut output = BufReader::new(child.stdout.take().context("no standard output")?);
-    let mut line = String::new();
-    output.read_line(&mut line)?;
-    std::thread::spawn(move || output.read_to_end(&mut Vec::new()));
-    Ok(line)
+/// What a server has printed so far.
+#[derive(Default)]
+struct Printed {
+    lines: Mutex<Lines>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Lines {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Printed {
+    /// Reads the output to its end, so that it keeps flowing.
+    fn from(output: ChildStdout) -> Arc<Self> {
+        let printed = Arc::new(Self::default());
+        let reader = Arc::clone(&printed);
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                reader.with(|lines| lines.lines.push(line));
+            }
+            reader.with(|lines| lines.ended = true);
+        });
+        printed
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Lines)) {
+        change(&mut self.lines.lock().unwrap_or_else(PoisonError::into_inner));
+        self.more.notify_all();
+    }
+
+    fn line_with(&self, text: &str) -> Result<String> {
+        let find = |lines: &Lines| lines.lines.iter().find(|line| line.contains(text)).cloned();
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.more.wait_timeout_while(lines, PRINT_TIMEOUT, |lines| {
+            !lines.ended && find(lines).is_none()
+        });
+        let (lines, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        find(&lines).with_context(|| format!("no line with {text:?} in {:?}", lines.lines))
+    }
 }
 
 fn address_in(line: &str) -> Result<SocketAddr> {

@@ -22,6 +22,9 @@ pub(super) fn report(loaded: &Loaded) -> String {
         &as_value(&loaded.config),
         &mut Vec::new(),
         &mut |path, value| {
+            if matches!(path, [only] if only == "databases") {
+                return; // none is declared
+            }
             let key = path
                 .iter()
                 .map(|segment| quoted(segment))
