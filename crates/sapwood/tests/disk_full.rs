@@ -15,7 +15,10 @@ const VALUE_BYTES: usize = 256 << 10;
 
 fn put(client: &mut Client, n: usize) -> u16 {
     let value = format!("\"{n}{}\"", "x".repeat(VALUE_BYTES));
-    client.put(&format!("/full/{n}"), &value).unwrap().status
+    match client.put(&format!("/full/{n}"), &value) {
+        Ok(response) => response.status,
+        Err(error) => panic!("write {n} got no answer: {error:#}"),
+    }
 }
 
 /// Writes until the disk is full; how many were answered well.
