@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_websockets::WebSocketStream;
 
+use crate::websocket::WebSocket;
 use crate::{Life, Mounts};
 
 /// What is known about a connection.
@@ -46,7 +46,7 @@ pub enum Transport {
     /// A WebSocket that has agreed on one of the door's subprotocols.
     WebSocket {
         /// The frames.
-        stream: Box<WebSocketStream<Socket>>,
+        stream: Box<WebSocket>,
         /// The subprotocol, as mounted.
         subprotocol: &'static str,
     },
@@ -77,7 +77,10 @@ impl Socket {
 
     /// The same socket, that first reads `early`.
     pub(crate) fn after(mut self, early: Bytes) -> Self {
-        self.early = early;
+        if !early.is_empty() {
+            // Even an empty piece would keep the whole buffer that it was cut from.
+            self.early = early;
+        }
         self
     }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use sapwood_core::{Event, EventKind, EventValue, Form};
+use sapwood_net::websocket::{Kind, framed};
 use sapwood_value::{Format, Value, cbor, json, msgpack};
 
 use crate::plain;
@@ -18,14 +19,14 @@ fn word(kind: &EventKind) -> &'static str {
     }
 }
 
-/// The event as one WebSocket message in a format; made once for all who get it.
-pub fn message(event: &Event, format: Format) -> Bytes {
-    let form = match format {
-        Format::Json => Form::Json,
-        Format::Cbor => Form::Cbor,
-        Format::MessagePack => Form::Msgpack,
+/// The event as one WebSocket frame in a format; made once for all who get it.
+pub fn frame(event: &Event, format: Format) -> Bytes {
+    let (form, kind) = match format {
+        Format::Json => (Form::Json, Kind::Text),
+        Format::Cbor => (Form::Cbor, Kind::Binary),
+        Format::MessagePack => (Form::Msgpack, Kind::Binary),
     };
-    event.encoded(form, |event| encode(event, format).into())
+    event.encoded(form, |event| framed(kind, |out| write(event, format, out)))
 }
 
 /// The event as a block of a server-sent event stream; made once for all who get it.
@@ -40,13 +41,6 @@ pub fn block(event: &Event) -> Bytes {
         out.extend_from_slice(b"\n\n");
         out.into()
     })
-}
-
-/// The event object in a format.
-pub fn encode(event: &Event, format: Format) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
-    write(event, format, &mut out);
-    out
 }
 
 fn write(event: &Event, format: Format, out: &mut Vec<u8>) {

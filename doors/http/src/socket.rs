@@ -1,23 +1,20 @@
 //! WebSockets on any path: the events of its watch go out, commands come in and are answered.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, Sink as _, SinkExt as _, Stream as _, StreamExt as _};
 use metrics::gauge;
 use sapwood_core::{Answer, AtEnd, Condition, Connect, Delivery, Session, Write, WriteError};
 use sapwood_net::http::{Caller, Reply};
-use sapwood_net::websocket::{Opening, OpeningError};
+use sapwood_net::websocket::{Fault, Kind, Message, Opening, OpeningError, WebSocket};
 use sapwood_net::{Closed, Connection, Signal, Socket, Transport};
 use sapwood_tree::{OpKind, Path};
 use sapwood_value::{Format, Value};
 use tokio::time::{Interval, MissedTickBehavior};
-use tokio_websockets::{CloseCode, Error, Message, Payload, WebSocketStream};
 
 use crate::command::{self, Command, Name, Operation};
 use crate::door::{Site, anonymous};
@@ -28,6 +25,9 @@ use crate::{watch, write};
 
 /// How long a closing handshake may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The close code of a server that stops (RFC 6455, 7.4.1).
+const GOING_AWAY: u16 = 1001;
 
 /// Opens a WebSocket: one that a door has mounted if the client offers it, else the plain one of the path.
 pub(crate) fn open(site: &Arc<Site>, asked: Asked, caller: &Arc<Caller>) -> Result<Reply, Problem> {
@@ -40,10 +40,7 @@ pub(crate) fn open(site: &Arc<Site>, asked: Asked, caller: &Arc<Caller>) -> Resu
         let bytes_max = site.config.body_bytes_max;
         return Ok(takeover(move |socket| {
             async move {
-                match opening
-                    .accept(socket, Some(subprotocol), "", bytes_max)
-                    .await
-                {
+                match opening.accept(socket, Some(subprotocol), bytes_max).await {
                     Ok(stream) => {
                         let transport = Transport::WebSocket {
                             stream: Box::new(stream),
@@ -76,7 +73,7 @@ pub(crate) fn open(site: &Arc<Site>, asked: Asked, caller: &Arc<Caller>) -> Resu
     Ok(takeover(move |socket| {
         async move {
             let bytes_max = site.config.body_bytes_max;
-            let Ok(stream) = opening.accept(socket, None, "", bytes_max).await else {
+            let Ok(stream) = opening.accept(socket, None, bytes_max).await else {
                 return Closed::Lost;
             };
             let open = gauge!("sapwood_http_websockets");
@@ -101,25 +98,40 @@ pub(crate) fn open_echo(
     let bytes_max = site.config.body_bytes_max;
     Ok(takeover(move |socket| {
         async move {
-            let Ok(mut stream) = opening.accept(socket, None, "", bytes_max).await else {
+            let Ok(mut stream) = opening.accept(socket, None, bytes_max).await else {
                 return Closed::Lost;
             };
-            while let Some(message) = stream.next().await {
-                match message {
-                    Ok(message) if message.is_text() || message.is_binary() => {
-                        if stream.send(message).await.is_err() {
-                            return Closed::Lost;
-                        }
-                    }
-                    Ok(_) => {}
-                    Err(error) => refuse(&mut stream, &error).await,
-                }
-            }
-            drop(stream.close().await);
-            Closed::Orderly
+            let (closed, client_has_closed) = echo(&mut stream).await;
+            stream.finish(client_has_closed, CLOSE_TIMEOUT).await;
+            closed
         }
         .boxed()
     }))
+}
+
+/// Sends back what comes; at the end, why it ended, and whether the client closed.
+async fn echo(stream: &mut WebSocket) -> (Closed, bool) {
+    let life = Arc::clone(stream.life());
+    loop {
+        let message = tokio::select! {
+            message = stream.next() => message,
+            _ = life.signal() => {
+                stream.say_close(GOING_AWAY, "the server is stopping");
+                return (Closed::Drained, false);
+            }
+        };
+        match message {
+            Some(Ok(Message::Text(text))) => stream.say(Kind::Text, text),
+            Some(Ok(Message::Binary(bytes))) => stream.say(Kind::Binary, bytes),
+            Some(Ok(Message::Ping(_) | Message::Pong)) => {}
+            Some(Ok(Message::Close(_))) => return (Closed::Orderly, true),
+            Some(Err(_)) => return (Closed::Refused("websocket framing"), false),
+            None => return (Closed::Lost, true),
+        }
+        if stream.flush().await.is_err() {
+            return (Closed::Lost, true);
+        }
+    }
 }
 
 fn takeover(serve: impl FnOnce(Socket) -> BoxFuture<'static, Closed> + Send + 'static) -> Reply {
@@ -135,24 +147,9 @@ fn opening(asked: &Asked) -> Result<Opening, Problem> {
     })
 }
 
-/// Says why a message can't be read; what the library has said itself is not repeated.
-async fn refuse(stream: &mut WebSocketStream<Socket>, error: &Error) {
-    if matches!(error, Error::PayloadTooLong { .. }) {
-        // Of a message in pieces the library does not say it.
-        drop(
-            stream
-                .send(Message::close(
-                    Some(CloseCode::MESSAGE_TOO_BIG),
-                    "message too large",
-                ))
-                .await,
-        );
-    }
-}
-
 /// One client of a plain WebSocket.
 struct Client {
-    stream: WebSocketStream<Socket>,
+    stream: WebSocket,
     session: Session,
     place: Box<Place>,
     format: Format,
@@ -164,7 +161,6 @@ struct Client {
     ticks: Interval,
     /// Ticks since the client was last heard of.
     silent: u32,
-    flushed: bool,
 }
 
 /// What the URL says.
@@ -183,7 +179,7 @@ struct Pending {
 
 /// Why a client's loop ends.
 enum Turn {
-    Message(Result<Message, Error>),
+    Message(Result<Message, Fault>),
     Deliveries,
     Tick,
     Signal(Signal),
@@ -192,7 +188,7 @@ enum Turn {
 
 impl Client {
     fn new(
-        stream: WebSocketStream<Socket>,
+        stream: WebSocket,
         session: Session,
         asked: Asked,
         format: Format,
@@ -218,56 +214,49 @@ impl Client {
             next_tag: 0,
             ticks,
             silent: 0,
-            flushed: true,
         }
     }
 
     async fn serve(mut self) -> Closed {
-        let closed = loop {
+        let (closed, client_has_closed) = loop {
             match std::future::poll_fn(|cx| self.poll_turn(cx)).await {
                 Turn::Deliveries => self.deliver(),
+                Turn::Message(Ok(Message::Close(_))) => break (Closed::Orderly, true),
                 Turn::Message(Ok(message)) => self.read(&message),
-                Turn::Message(Err(error)) => {
-                    refuse(&mut self.stream, &error).await;
-                    if matches!(error, Error::Io(_)) {
-                        break Closed::Lost;
-                    }
-                }
-                Turn::Tick if self.silent >= 2 => break Closed::Lost,
+                Turn::Message(Err(_)) => break (Closed::Refused("websocket framing"), false),
+                Turn::Tick if self.silent >= 2 => break (Closed::Lost, true),
                 Turn::Tick => {
                     self.silent += 1;
-                    self.say(Message::ping(Bytes::new()));
+                    self.stream.ping();
                 }
                 Turn::Signal(Signal::Drain) => {
-                    self.close(CloseCode::GOING_AWAY, "the server is stopping")
-                        .await;
-                    break Closed::Drained;
+                    self.stream.say_close(GOING_AWAY, "the server is stopping");
+                    break (Closed::Drained, false);
                 }
-                Turn::Signal(Signal::Expired) => break Closed::Lost,
-                Turn::Ended => break Closed::Orderly,
+                Turn::Signal(Signal::Expired) => break (Closed::Lost, true),
+                Turn::Ended => break (Closed::Lost, true),
             }
         };
         // What the session leaves to be done is done before the connection is counted as gone.
         self.session.close().await;
+        self.stream.finish(client_has_closed, CLOSE_TIMEOUT).await;
         closed
     }
 
     /// Nothing is read or taken from the session while the client does not take what is written.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        if let Poll::Ready(signal) = self.stream.get_ref().life().poll_signal(cx) {
+        if let Poll::Ready(signal) = self.stream.life().poll_signal(cx) {
             return Poll::Ready(Turn::Signal(signal));
         }
-        if !self.flushed {
-            match Pin::new(&mut self.stream).poll_flush(cx) {
-                Poll::Ready(Ok(())) => self.flushed = true,
-                Poll::Ready(Err(_)) => return Poll::Ready(Turn::Ended),
-                Poll::Pending => return Poll::Pending,
-            }
+        match self.stream.poll_flush(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return Poll::Ready(Turn::Ended),
+            Poll::Pending => return Poll::Pending,
         }
         if self.session.poll_next(cx, &mut self.deliveries).is_ready() {
             return Poll::Ready(Turn::Deliveries);
         }
-        match Pin::new(&mut self.stream).poll_next(cx) {
+        match self.stream.poll_next(cx) {
             Poll::Ready(Some(message)) => return Poll::Ready(Turn::Message(message)),
             Poll::Ready(None) => return Poll::Ready(Turn::Ended),
             Poll::Pending => {}
@@ -278,51 +267,43 @@ impl Client {
     fn deliver(&mut self) {
         let mut deliveries = std::mem::take(&mut self.deliveries);
         for delivery in deliveries.drain(..) {
-            let bytes = match delivery {
-                Delivery::Event { event, .. } => event::message(&event, self.format),
-                Delivery::Answer { tag, answer } => self.answer(tag, answer).into(),
-            };
-            self.say_bytes(bytes);
+            match delivery {
+                Delivery::Event { event, .. } => {
+                    self.stream.say_framed(event::frame(&event, self.format))
+                }
+                Delivery::Answer { tag, answer } => {
+                    let answer = self.answer(tag, answer);
+                    self.say(answer);
+                }
+            }
         }
         deliveries.shrink_to(16);
         self.deliveries = deliveries;
     }
 
-    fn say_bytes(&mut self, bytes: Bytes) {
-        let payload = Payload::from(bytes);
-        self.say(if self.format == Format::Json {
-            Message::text(payload)
+    fn say(&mut self, payload: Vec<u8>) {
+        let kind = if self.format == Format::Json {
+            Kind::Text
         } else {
-            Message::binary(payload)
-        });
-    }
-
-    fn say(&mut self, message: Message) {
-        // Where the stream has closed, the next poll of it says so.
-        self.flushed &= Pin::new(&mut self.stream).start_send(message).is_err();
+            Kind::Binary
+        };
+        self.stream.say(kind, payload.into());
     }
 
     fn read(&mut self, message: &Message) {
         self.silent = 0;
-        let format = if message.is_text() {
-            Format::Json
-        } else if message.is_binary() {
-            self.format
-        } else {
-            return; // the library answers pings and closes
+        let (format, bytes) = match message {
+            Message::Text(text) => (Format::Json, text),
+            Message::Binary(bytes) => (self.format, bytes),
+            Message::Ping(_) | Message::Pong | Message::Close(_) => return,
         };
         let asked = &self.place.asked;
         let limits = value_limits(&asked.database, &self.site.config);
-        let Command { id, operation } = command::read_command(
-            message.as_payload(),
-            format,
-            &limits,
-            asked.database.tree_limits(),
-        );
+        let Command { id, operation } =
+            command::read_command(bytes, format, &limits, asked.database.tree_limits());
         let submitted = operation.and_then(|operation| self.submit(&id, operation));
         if let Err(problem) = submitted {
-            let bytes = refusal(self.format, &id, &problem);
-            self.say_bytes(bytes.into());
+            self.say(refusal(self.format, &id, &problem));
         }
     }
 
@@ -438,12 +419,6 @@ impl Client {
             ),
             Err(error) => refusal(self.format, &id, &write::refused(&error)),
         }
-    }
-
-    /// Closes with a code, and waits a moment for the client to agree.
-    async fn close(&mut self, code: CloseCode, reason: &str) {
-        self.say(Message::close(Some(code), reason));
-        drop(tokio::time::timeout(CLOSE_TIMEOUT, self.stream.close()).await);
     }
 }
 

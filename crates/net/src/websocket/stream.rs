@@ -1,0 +1,269 @@
+//! A connection of messages: reads them, answers pings and closes, and writes what is queued in as few calls as possible.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+
+use super::{Decoder, Fault, Message};
+use crate::{Life, Socket};
+
+/// What kind of message goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// UTF-8.
+    Text,
+    /// Bytes.
+    Binary,
+}
+
+/// A WebSocket that was opened.
+#[derive(Debug)]
+pub struct WebSocket {
+    socket: Socket,
+    decoder: Decoder,
+    outbound: VecDeque<Bytes>,
+    /// We have sent a close frame: nothing follows it.
+    closed: bool,
+}
+
+/// How many bytes are read at a time, onto the stack.
+const READ_BYTES: usize = 4096;
+
+/// Room for the head of a frame that goes out.
+const HEAD_BYTES: usize = 10;
+
+impl WebSocket {
+    pub(super) fn new(socket: Socket, message_bytes_max: usize) -> Self {
+        Self {
+            socket,
+            decoder: Decoder::new(message_bytes_max),
+            outbound: VecDeque::new(),
+            closed: false,
+        }
+    }
+
+    /// The connection's deadline and signals.
+    pub fn life(&self) -> &Arc<Life> {
+        self.socket.life()
+    }
+
+    /// The next message. Pings have been answered, and a close too: those answers wait to be flushed.
+    /// `None` is the end of the connection.
+    ///
+    /// # Errors
+    /// [`Fault`]: the close frame with its code waits to be flushed.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Fault>>> {
+        loop {
+            match self.decoder.next() {
+                Ok(Some(message)) => {
+                    self.react(&message);
+                    return Poll::Ready(Some(Ok(message)));
+                }
+                Ok(None) => {}
+                Err(fault) => {
+                    self.say_close(fault.code(), &fault.to_string());
+                    return Poll::Ready(Some(Err(fault)));
+                }
+            }
+            let mut bytes = [0; READ_BYTES];
+            let mut buf = ReadBuf::new(&mut bytes);
+            match ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => self.decoder.feed(buf.filled()),
+                Ok(()) | Err(_) => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// [`WebSocket::poll_next`] as a future; cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<Message, Fault>> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn react(&mut self, message: &Message) {
+        match message {
+            Message::Ping(payload) => self.control(10, payload),
+            Message::Close(code) => {
+                let code = code.map(u16::to_be_bytes);
+                let payload = code.as_ref().map_or(&[][..], |code| &code[..]);
+                self.control(8, payload);
+                self.closed = true;
+            }
+            Message::Text(_) | Message::Binary(_) | Message::Pong => {}
+        }
+    }
+
+    /// Queues a message.
+    pub fn say(&mut self, kind: Kind, payload: Bytes) {
+        if self.closed {
+            return;
+        }
+        let mut head = [0; HEAD_BYTES];
+        let begin = write_head(&mut head, kind, payload.len());
+        self.outbound.push_back(Bytes::copy_from_slice(
+            head.get(begin..).unwrap_or_default(),
+        ));
+        self.outbound.push_back(payload);
+    }
+
+    /// Queues a message that [`framed`] has made.
+    pub fn say_framed(&mut self, frame: Bytes) {
+        if !self.closed {
+            self.outbound.push_back(frame);
+        }
+    }
+
+    /// Queues a ping.
+    pub fn ping(&mut self) {
+        self.control(9, b"");
+    }
+
+    /// Queues a close frame; nothing can be said after it.
+    pub fn say_close(&mut self, code: u16, reason: &str) {
+        let mut payload = code.to_be_bytes().to_vec();
+        payload.extend_from_slice(reason.as_bytes().get(..123).unwrap_or(reason.as_bytes()));
+        self.control(8, &payload);
+        self.closed = true;
+    }
+
+    fn control(&mut self, opcode: u8, payload: &[u8]) {
+        if self.closed {
+            return;
+        }
+        let length = u8::try_from(payload.len()).unwrap_or(125);
+        self.outbound
+            .push_back([&[0x80 | opcode, length], payload].concat().into());
+    }
+
+    /// Whether something waits to be flushed.
+    pub fn has_queued(&self) -> bool {
+        !self.outbound.is_empty()
+    }
+
+    /// Writes what is queued.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        const SLICES: usize = 64;
+        while let Some(first) = self.outbound.front() {
+            let socket = Pin::new(&mut self.socket);
+            let written = if self.outbound.len() == 1 {
+                ready!(socket.poll_write(cx, first))?
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let count = slices
+                    .iter_mut()
+                    .zip(&self.outbound)
+                    .map(|(slice, piece)| *slice = IoSlice::new(piece))
+                    .count();
+                ready!(socket.poll_write_vectored(cx, slices.get(..count).unwrap_or_default()))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        while let Some(piece) = self.outbound.front_mut() {
+            if piece.len() > written {
+                piece.advance(written);
+                return;
+            }
+            written -= piece.len();
+            self.outbound.pop_front();
+        }
+    }
+
+    /// [`WebSocket::poll_flush`] as a future; cancel-safe.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Flushes, and if the client has not closed waits for it, for at most `patience`; then ends the connection.
+    pub async fn finish(mut self, client_has_closed: bool, patience: Duration) {
+        // The connection ends in any case: whether the client still hears it is the client's business.
+        let parting = async {
+            if self.flush().await.is_ok()
+                && self.socket.shutdown().await.is_ok()
+                && !client_has_closed
+            {
+                while let Some(Ok(message)) = self.next().await {
+                    if matches!(message, Message::Close(_)) {
+                        break;
+                    }
+                }
+            }
+        };
+        drop(tokio::time::timeout(patience, parting).await);
+    }
+}
+
+/// A message as one frame, whose payload `encode` appends: for all who get the same.
+pub fn framed(kind: Kind, encode: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut out = Vec::with_capacity(256);
+    out.extend_from_slice(&[0; HEAD_BYTES]);
+    encode(&mut out);
+    let payload = out.len() - HEAD_BYTES;
+    let begin = match out.first_chunk_mut::<HEAD_BYTES>() {
+        Some(head) => write_head(head, kind, payload),
+        None => 0,
+    };
+    let mut frame = Bytes::from(out);
+    frame.advance(begin);
+    frame
+}
+
+/// Writes a frame's head to the end of `head`; where it begins.
+fn write_head(head: &mut [u8; HEAD_BYTES], kind: Kind, payload: usize) -> usize {
+    let first = match kind {
+        Kind::Text => 0x81,
+        Kind::Binary => 0x82,
+    };
+    if let Ok(short) = u8::try_from(payload)
+        && short < 126
+    {
+        head[8..].copy_from_slice(&[first, short]);
+        8
+    } else if let Ok(medium) = u16::try_from(payload) {
+        let [a, b] = medium.to_be_bytes();
+        head[6..].copy_from_slice(&[first, 126, a, b]);
+        6
+    } else {
+        head[..2].copy_from_slice(&[first, 127]);
+        head[2..].copy_from_slice(&(payload as u64).to_be_bytes());
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_of_a_frame_says_its_length_in_the_shortest_way() {
+        for (size, head) in [
+            (0, vec![0x81, 0]),
+            (125, vec![0x81, 125]),
+            (126, vec![0x81, 126, 0, 126]),
+            (65_535, vec![0x81, 126, 0xff, 0xff]),
+            (65_536, vec![0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let frame = framed(Kind::Text, |out| out.resize(out.len() + size, b'x'));
+            assert_eq!(frame.len(), head.len() + size);
+            assert!(frame.starts_with(&head), "{size}");
+        }
+    }
+}
