@@ -308,6 +308,22 @@ impl Database {
         receiver
     }
 
+    /// Has a watch's messages delivered from now on, and no changes until it joins.
+    pub(crate) fn listen(
+        &self,
+        spec: WatchSpec,
+        session: SessionId,
+        slot: Slot,
+        outbox: Arc<Outbox>,
+    ) {
+        self.tell_hub(HubRequest::Listen {
+            spec,
+            session,
+            slot,
+            outbox,
+        });
+    }
+
     pub(crate) fn leave(&self, spec: WatchSpec, session: SessionId, slot: Slot) {
         self.tell_hub(HubRequest::Leave {
             spec,

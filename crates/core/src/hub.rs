@@ -55,6 +55,13 @@ pub(crate) enum HubRequest {
         tag: u64,
         outcome: Outcome,
     },
+    /// A watch that is told messages, and no changes until it joins.
+    Listen {
+        spec: WatchSpec,
+        session: SessionId,
+        slot: Slot,
+        outbox: Arc<Outbox>,
+    },
     /// A watch that has been told everything up to a commit.
     Join {
         join: Join,
@@ -237,6 +244,20 @@ impl Hub {
                     self.behind.push((behind, outbox, tag, outcome));
                 }
             }
+            HubRequest::Listen {
+                spec,
+                session,
+                slot,
+                outbox,
+            } => self.register(
+                spec,
+                Watcher {
+                    session,
+                    slot,
+                    outbox,
+                    from: Watcher::MESSAGES,
+                },
+            ),
             HubRequest::Join { join, reply } => {
                 // Whoever asked may have gone: then it leaves right away, by the same queue.
                 reply.send(self.join(join)).ok();
@@ -292,6 +313,7 @@ impl Hub {
             outbox: join.outbox,
             from: join.from,
         };
+        watcher.outbox.hear(join.slot);
         if join.from < self.processed {
             let first = self
                 .recent
@@ -304,13 +326,17 @@ impl Hub {
                 return JoinReply::Restart;
             }
         }
-        match join.spec {
+        self.register(join.spec, watcher);
+        JoinReply::Joined
+    }
+
+    fn register(&mut self, spec: WatchSpec, watcher: Watcher) {
+        match spec {
             WatchSpec::Tree(path) => self.trees.insert(path, watcher),
             WatchSpec::Children(path) => self.children.insert(path, watcher),
             WatchSpec::Record(path) => self.records.insert(path, watcher),
             WatchSpec::Topic(filter) => self.topics.insert(&filter, watcher),
         }
-        JoinReply::Joined
     }
 
     /// Tells a watch the commits between its own and the newest; `false` where that can't be told.

@@ -19,8 +19,7 @@ pub(crate) struct OutboxLimits {
     pub(crate) events_max: usize,
 }
 
-/// One registration of a watch with the hub. A watch that starts over gets a new one, so that what was
-/// meant for the old one can be told apart.
+/// A watch, as the hub and the outbox know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Slot(pub(crate) u32);
 
@@ -59,6 +58,8 @@ struct Inner {
     bytes: usize,
     events: usize,
     lost: Vec<Slot>,
+    /// Watches that are told no states until they join again.
+    deaf: Vec<Slot>,
     dropped: Vec<(Slot, u64)>,
     waker: Option<Waker>,
     closed: bool,
@@ -76,7 +77,8 @@ impl Outbox {
     pub(crate) fn push(&self, slot: Slot, event: &Arc<Event>, weight: usize) {
         let waker = {
             let mut inner = self.inner.lock();
-            if inner.closed || inner.lost.contains(&slot) {
+            let deaf = event.kind != EventKind::Message && inner.deaf.contains(&slot);
+            if inner.closed || deaf {
                 return;
             }
             if inner.events > 0
@@ -130,15 +132,20 @@ impl Outbox {
     pub(crate) fn lose(&self, slot: Slot) {
         let waker = {
             let mut inner = self.inner.lock();
-            if inner.closed || inner.lost.contains(&slot) {
+            if inner.closed {
                 return;
             }
-            inner.lost.push(slot);
+            inner.lose(slot);
             inner.waker.take()
         };
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// A watch joins: what is told from now on fits what it has.
+    pub(crate) fn hear(&self, slot: Slot) {
+        self.inner.lock().deaf.retain(|deaf| *deaf != slot);
     }
 
     /// Whether nothing waits.
@@ -211,17 +218,26 @@ impl Inner {
         }
     }
 
-    /// The paths alone are too many: every watch with something waiting begins again.
+    /// The paths alone are too many: every watch with something waiting begins again. Messages are no state: they are dropped.
     fn lose_all(&mut self) {
         let waiting = std::mem::take(&mut self.parcels);
+        (self.bytes, self.events) = (0, 0);
         for parcel in waiting {
             match parcel {
-                Parcel::Event(slot, _) if !self.lost.contains(&slot) => self.lost.push(slot),
-                Parcel::Event(..) => {}
+                Parcel::Event(slot, event) if event.kind == EventKind::Message => {
+                    self.drop_message(slot)
+                }
+                Parcel::Event(slot, _) => self.lose(slot),
                 answer @ Parcel::Answer(..) => self.parcels.push_back(answer),
             }
         }
-        (self.bytes, self.events) = (0, 0);
+    }
+
+    fn lose(&mut self, slot: Slot) {
+        if !self.deaf.contains(&slot) {
+            self.deaf.push(slot);
+            self.lost.push(slot);
+        }
     }
 }
 
@@ -333,6 +349,22 @@ mod tests {
         let drained = drain(&outbox);
         assert_eq!(drained.parcels.len(), 8);
         assert_eq!(drained.dropped, [(Slot(0), 12)]);
+    }
+
+    #[test]
+    fn a_watch_that_was_lost_hears_messages_and_no_states_until_it_joins_again() {
+        let outbox = Outbox::new(LIMITS);
+        outbox.lose(Slot(0));
+        push(&outbox, EventKind::Put, "/a", 1);
+        push(&outbox, EventKind::Message, "/a", 2);
+        let drained = drain(&outbox);
+        assert_eq!(
+            (told(&drained), drained.lost),
+            (vec!["/a Value(Int(2))".to_owned()], vec![Slot(0)])
+        );
+        outbox.hear(Slot(0));
+        push(&outbox, EventKind::Put, "/a", 3);
+        assert_eq!(told(&drain(&outbox)), ["/a Value(Int(3))"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One client: its watches, its requests, its outbox, and what is done when it ends.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -45,6 +45,12 @@ pub struct Connect {
 /// One of a session's watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WatchId(pub(crate) u32);
+
+impl WatchId {
+    pub(crate) fn slot(self) -> Slot {
+        Slot(self.0)
+    }
+}
 
 /// What to watch (design, section 5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +143,8 @@ pub struct Session {
     claims: Claims,
     outbox: Arc<Outbox>,
     watches: Vec<(WatchId, Watch)>,
-    slots: HashMap<Slot, WatchId>,
+    /// The watches that there are: what still waits for others is not delivered.
+    slots: HashSet<Slot>,
     numbers: u32,
     at_end: u32,
     /// The server has something to do when this session ends.
@@ -159,7 +166,7 @@ impl Session {
             claims: connect.claims,
             outbox: Arc::new(Outbox::new(outbox)),
             watches: Vec::new(),
-            slots: HashMap::new(),
+            slots: HashSet::new(),
             numbers: 0,
             at_end: 0,
             leaves: false,
@@ -209,6 +216,10 @@ impl Session {
             return Err(WatchError::TooMany { max });
         }
         let id = WatchId(self.next_number());
+        // Messages come at once, changes when the state has been told.
+        self.slots.insert(id.slot());
+        self.database
+            .listen(spec.clone(), self.id, id.slot(), Arc::clone(&self.outbox));
         let watch = Watch::new(&self.database, spec, start);
         self.watches.push((id, watch));
         Ok(id)
@@ -218,7 +229,7 @@ impl Session {
     pub fn unwatch(&mut self, id: WatchId) {
         if let Some(index) = self.watches.iter().position(|(other, _)| *other == id) {
             let (_, watch) = self.watches.swap_remove(index);
-            self.leave(&watch);
+            self.leave(id, &watch);
         }
     }
 
@@ -321,8 +332,6 @@ impl Session {
     fn poll_watches(&mut self, cx: &mut Context<'_>, out: &mut Vec<Delivery>) {
         let Self {
             watches,
-            slots,
-            numbers,
             database,
             outbox,
             id: session,
@@ -331,13 +340,7 @@ impl Session {
         } = self;
         for (id, watch) in watches.iter_mut().filter(|(_, watch)| !watch.is_live()) {
             let Produced { events, seen: told } = watch.poll(cx, database, |spec, from| {
-                *numbers += 1;
-                let slot = Slot(*numbers);
-                slots.insert(slot, *id);
-                (
-                    slot,
-                    database.join(spec.clone(), *session, slot, Arc::clone(outbox), &from),
-                )
+                database.join(spec.clone(), *session, id.slot(), Arc::clone(outbox), &from)
             });
             *seen = (*seen).max(told);
             out.extend(
@@ -352,15 +355,18 @@ impl Session {
         for parcel in drained.parcels {
             match parcel {
                 Parcel::Event(slot, event) => {
-                    let Some(&watch) = self.slots.get(&slot) else {
+                    if !self.slots.contains(&slot) {
                         continue;
-                    };
+                    }
                     if let Some(version) = &event.version
                         && version.part.is_none()
                     {
                         self.seen = self.seen.max(version.seq);
                     }
-                    out.push(Delivery::Event { watch, event });
+                    out.push(Delivery::Event {
+                        watch: WatchId(slot.0),
+                        event,
+                    });
                 }
                 Parcel::Answer(tag, outcome) => {
                     self.in_flight = self.in_flight.saturating_sub(1);
@@ -372,7 +378,8 @@ impl Session {
             }
         }
         for (slot, dropped) in drained.dropped {
-            if let Some(&watch) = self.slots.get(&slot) {
+            if self.slots.contains(&slot) {
+                let watch = WatchId(slot.0);
                 let path = self.path_of(watch);
                 metrics::counter!("sapwood_messages_dropped_total").increment(dropped);
                 let event = Event::new(EventKind::Gap { dropped }, path, None, Body::Absent);
@@ -389,19 +396,16 @@ impl Session {
 
     /// A watch fell too far behind: it begins again, and says so.
     fn restart(&mut self, slot: Slot) {
-        let Some(id) = self.slots.remove(&slot) else {
-            return;
-        };
-        let Some(index) = self.watches.iter().position(|(other, _)| *other == id) else {
-            return;
-        };
-        metrics::counter!("sapwood_watches_reset_total").increment(1);
-        let Some((_, watch)) = self.watches.get_mut(index) else {
-            return;
-        };
-        watch.reset(&self.database);
-        let spec = watch.spec().clone();
-        self.database.leave(spec, self.id, slot);
+        if let Some((_, watch)) = self.watches.iter_mut().find(|(id, _)| id.slot() == slot) {
+            metrics::counter!("sapwood_watches_reset_total").increment(1);
+            self.database.listen(
+                watch.spec().clone(),
+                self.id,
+                slot,
+                Arc::clone(&self.outbox),
+            );
+            watch.reset(&self.database);
+        }
     }
 
     fn path_of(&self, id: WatchId) -> Path {
@@ -457,17 +461,16 @@ impl Session {
         self.numbers
     }
 
-    fn leave(&mut self, watch: &Watch) {
-        if let Some(slot) = watch.slot() {
-            self.slots.remove(&slot);
-            self.database.leave(watch.spec().clone(), self.id, slot);
-        }
+    fn leave(&mut self, id: WatchId, watch: &Watch) {
+        self.slots.remove(&id.slot());
+        self.database
+            .leave(watch.spec().clone(), self.id, id.slot());
     }
 
     fn end(&mut self) -> Option<tokio::sync::oneshot::Receiver<()>> {
         self.outbox.close();
-        for (_, watch) in std::mem::take(&mut self.watches) {
-            self.leave(&watch);
+        for (id, watch) in std::mem::take(&mut self.watches) {
+            self.leave(id, &watch);
         }
         if !std::mem::take(&mut self.leaves) {
             return None;

@@ -21,7 +21,6 @@ use crate::database::Database;
 use crate::event::{Body, Event, EventKind};
 use crate::first_state::FirstState;
 use crate::hub::JoinReply;
-use crate::outbox::Slot;
 use crate::session::{Start, WatchSpec};
 use crate::tell::{self, Touched};
 
@@ -49,13 +48,12 @@ enum Stage {
     Log(JoinHandle<Result<CaughtUp, Lost>>),
     /// Asks the hub to go on from a commit.
     Joining {
-        slot: Slot,
         from: u64,
         skip: Option<u32>,
         reply: oneshot::Receiver<JoinReply>,
     },
     /// The hub tells it.
-    Live(Slot),
+    Live,
     /// The hub is gone: the server is stopping.
     Stopped,
 }
@@ -129,20 +127,8 @@ impl Watch {
         path_of(&self.spec)
     }
 
-    /// The watch's registration with the hub, if it has one.
-    pub(crate) fn slot(&self) -> Option<Slot> {
-        match &self.stage {
-            Stage::Live(slot) | Stage::Joining { slot, .. } => Some(*slot),
-            Stage::First(_)
-            | Stage::Reading(_)
-            | Stage::Behind { .. }
-            | Stage::Log(_)
-            | Stage::Stopped => None,
-        }
-    }
-
     pub(crate) fn is_live(&self) -> bool {
-        matches!(self.stage, Stage::Live(_) | Stage::Stopped)
+        matches!(self.stage, Stage::Live | Stage::Stopped)
     }
 
     /// Begins again with the state, and says so.
@@ -156,7 +142,7 @@ impl Watch {
         &mut self,
         cx: &mut Context<'_>,
         database: &Database,
-        mut join: impl FnMut(&WatchSpec, From) -> (Slot, oneshot::Receiver<JoinReply>),
+        mut join: impl FnMut(&WatchSpec, From) -> oneshot::Receiver<JoinReply>,
     ) -> Produced {
         let mut produced = Produced {
             events: self.ahead.take().into_iter().collect(),
@@ -186,7 +172,7 @@ impl Watch {
         stage: Stage,
         cx: &mut Context<'_>,
         database: &Database,
-        join: &mut impl FnMut(&WatchSpec, From) -> (Slot, oneshot::Receiver<JoinReply>),
+        join: &mut impl FnMut(&WatchSpec, From) -> oneshot::Receiver<JoinReply>,
         produced: &mut Produced,
     ) -> Poll<Stage> {
         match stage {
@@ -202,21 +188,15 @@ impl Watch {
                 Poll::Pending => self.wait(Stage::Reading(reading)),
             },
             Stage::Behind { from, skip } => {
-                let (slot, reply) = join(&self.spec, From { seq: from, skip });
-                Poll::Ready(Stage::Joining {
-                    slot,
-                    from,
-                    skip,
-                    reply,
-                })
+                let reply = join(&self.spec, From { seq: from, skip });
+                Poll::Ready(Stage::Joining { from, skip, reply })
             }
             Stage::Joining {
-                slot,
                 from,
                 skip,
                 mut reply,
             } => match Pin::new(&mut reply).poll(cx) {
-                Poll::Ready(Ok(JoinReply::Joined)) => Poll::Ready(Stage::Live(slot)),
+                Poll::Ready(Ok(JoinReply::Joined)) => Poll::Ready(Stage::Live),
                 Poll::Ready(Ok(JoinReply::Behind)) => {
                     Poll::Ready(self.read_log(database, from, skip))
                 }
@@ -224,12 +204,7 @@ impl Watch {
                     Poll::Ready(self.start_over(database, produced))
                 }
                 Poll::Ready(Err(_)) => Poll::Ready(Stage::Stopped),
-                Poll::Pending => self.wait(Stage::Joining {
-                    slot,
-                    from,
-                    skip,
-                    reply,
-                }),
+                Poll::Pending => self.wait(Stage::Joining { from, skip, reply }),
             },
             Stage::Log(mut reading) => match Pin::new(&mut reading).poll(cx) {
                 Poll::Ready(Ok(Ok(caught_up))) => {
@@ -244,7 +219,7 @@ impl Watch {
                 Poll::Ready(Err(_)) => Poll::Ready(Stage::Stopped),
                 Poll::Pending => self.wait(Stage::Log(reading)),
             },
-            stage @ (Stage::Live(_) | Stage::Stopped) => Poll::Ready(stage),
+            stage @ (Stage::Live | Stage::Stopped) => Poll::Ready(stage),
         }
     }
 

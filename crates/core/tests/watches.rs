@@ -405,3 +405,39 @@ async fn a_session_moves_on_with_commits_that_say_nothing_to_it() {
     assert_eq!(session.last_seen(), newest);
     core.close();
 }
+
+#[tokio::test]
+async fn messages_reach_a_watch_that_is_still_told_its_state() {
+    let (core, database, _) = memory();
+    let filler = "x".repeat(300_000);
+    for child in 0..4 {
+        done(
+            &database,
+            [put(&format!("/a/{child}"), &format!("\"{filler}\""))],
+        )
+        .await;
+    }
+    let mut session = connect(&database);
+    watch_tree(&mut session, "/a");
+    assert_eq!(next(&mut session, 1).await[0], "put /a {}");
+    let message = Message {
+        value: Value::Int(7),
+        content_type: None,
+    };
+    assert_eq!(
+        database
+            .publish(&Claims::anonymous(), &path("/a/x"), message)
+            .await
+            .unwrap(),
+        1
+    );
+    let told = next(&mut session, 5).await;
+    assert!(
+        told.iter().any(|told| told == "message /a/x 7"),
+        "{:?}",
+        told.iter()
+            .map(|told| &told[..told.len().min(20)])
+            .collect::<Vec<_>>()
+    );
+    core.close();
+}

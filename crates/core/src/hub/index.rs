@@ -21,6 +21,9 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
+    /// The commit that a watch has been told everything up to which is told messages only.
+    pub(crate) const MESSAGES: u64 = u64::MAX;
+
     pub(crate) fn tell(&self, event: &Arc<Event>, weight: usize) {
         self.outbox.push(self.slot, event, weight);
     }
@@ -64,12 +67,16 @@ pub(crate) struct PathIndex {
 }
 
 impl PathIndex {
+    /// Adds a watcher, or puts it in its own place.
     pub(crate) fn insert(&mut self, path: Path, watcher: Watcher) {
         let watchers = self.at.entry(path.clone()).or_default();
         if watchers.is_empty() {
             self.in_order.insert(path);
         }
-        watchers.push(watcher);
+        match watchers.iter_mut().find(|known| **known == watcher) {
+            Some(known) => *known = watcher,
+            None => watchers.push(watcher),
+        }
     }
 
     pub(crate) fn remove(&mut self, path: &Path, session: SessionId, slot: Slot) {

@@ -26,6 +26,7 @@ pub(crate) struct Topics {
 
 impl Topics {
     pub(crate) fn insert(&mut self, filter: &TopicFilter, watcher: Watcher) {
+        self.filters.remove(filter, &watcher);
         self.filters.insert(filter, watcher);
     }
 
@@ -87,6 +88,8 @@ impl Topics {
         let mut watchers = Vec::new();
         self.filters
             .for_each_match(&event.path, |watcher| watchers.push(watcher));
+        let message = event.kind == EventKind::Message;
+        watchers.retain(|watcher| message || watcher.from != Watcher::MESSAGES);
         tell_once(watchers.into_iter(), event)
     }
 }
