@@ -22,18 +22,17 @@ const LEAVES_AT_ONCE: usize = 1000;
 /// # Errors
 /// The core refused something.
 pub fn prefixes(plan: &Plan, largest: usize) -> Result<()> {
-    for (bytes, name) in [(64 << 10, "64 KiB"), (largest, "the large prefix")] {
+    for bytes in [64 << 10, largest] {
+        let name = match bytes >> 20 {
+            0 => format!("{} KiB", bytes >> 10),
+            mib => format!("{mib} MiB"),
+        };
         let folder = tempfile::tempdir()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()?;
-        runtime.block_on(prefix(
-            plan,
-            folder.path().join("data"),
-            bytes,
-            &format!("{name}, {} MiB", bytes >> 20),
-        ))?;
+        runtime.block_on(prefix(plan, folder.path().join("data"), bytes, &name))?;
     }
     Ok(())
 }
@@ -54,7 +53,10 @@ async fn prefix(plan: &Plan, data: PathBuf, bytes: usize, name: &str) -> Result<
         watcher.abort();
     }
     let (told, untold) = (report::median(told), report::median(untold));
-    report::line(&format!("leaf write, `+/+` is told {name}"), &told);
+    report::line(
+        &format!("leaf write, `+/+` is told a prefix of {name}"),
+        &told,
+    );
     report::line("the same, no filter", &untold);
     report::ratio(&told, &untold);
     core.close();
