@@ -224,7 +224,7 @@ impl Loaded {
             file,
             written,
         };
-        loaded.check_resources()?;
+        loaded.check()?;
         Ok(loaded)
     }
 
@@ -239,7 +239,7 @@ impl Loaded {
             file: None,
             written,
         };
-        loaded.check_resources()?;
+        loaded.check()?;
         Ok(loaded)
     }
 
@@ -266,6 +266,21 @@ impl Loaded {
                 .join("."),
             message: message.into(),
         }
+    }
+
+    /// What no type can say.
+    fn check(&self) -> Result<(), ConfigError> {
+        let store = &self.config.store;
+        if store.reserve_bytes < store.memtable_bytes {
+            return Err(self.refuse(
+                &["store", "reserve_bytes"],
+                format!(
+                    "expected at least store.memtable_bytes ({}), as that must fit on a full disk",
+                    store.memtable_bytes
+                ),
+            ));
+        }
+        self.check_resources()
     }
 
     /// A resource may be declared; what else it can say is not built yet, and must not seem to work.

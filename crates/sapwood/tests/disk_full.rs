@@ -9,8 +9,8 @@ use std::{
 
 use sapwood_testkit::{Client, Server, ServerBuilder, SmallDisk};
 
-const DISK_BYTES: u64 = 48 << 20;
-const BALLAST_BYTES: usize = 16 << 20;
+const DISK_BYTES: u64 = 112 << 20;
+const BALLAST_BYTES: usize = 48 << 20;
 const VALUE_BYTES: usize = 256 << 10;
 
 fn put(client: &mut Client, n: usize) -> u16 {
@@ -57,7 +57,6 @@ fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_room() {
     let mut server = ServerBuilder::dev(env!("CARGO_BIN_EXE_sapwood"))
         .data(disk.path().join("data"))
         .set("store.segment_bytes=2097152")
-        .set("store.reserve_bytes=2097152")
         .set("store.retention_bytes=2097152")
         .start()
         .unwrap();

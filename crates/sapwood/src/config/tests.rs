@@ -136,6 +136,14 @@ fn a_slip_in_the_environment_or_in_set_is_refused_by_name() {
 }
 
 #[test]
+fn a_reserve_that_could_not_hold_what_must_be_written_is_refused() {
+    assert_eq!(
+        refused("[store]\nreserve_bytes = 5\nmemtable_bytes = 7\n"),
+        "sapwood.toml:2: store.reserve_bytes: expected at least store.memtable_bytes (7), as that must fit on a full disk"
+    );
+}
+
+#[test]
 fn an_empty_table_declares_a_resource() {
     let loaded = from_file("[databases.default.resources.\"sensors/{id}\"]\n").unwrap();
     assert!(
