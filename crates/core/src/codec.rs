@@ -169,7 +169,7 @@ pub(crate) fn encode_at_end(at_end: &AtEnd) -> Bytes {
                     path: op.path.clone(),
                     kind: op.kind.clone(),
                 }
-                .encode(out)
+                .encode(out);
             });
             out.extend_from_slice(
                 &op.ttl
@@ -184,7 +184,7 @@ pub(crate) fn encode_at_end(at_end: &AtEnd) -> Bytes {
         AtEnd::Publish(path, message) => {
             out.push(2);
             put_sized(&mut out, |out| {
-                out.extend_from_slice(path.as_str().as_bytes())
+                out.extend_from_slice(path.as_str().as_bytes());
             });
             put_sized(&mut out, |out| stored::encode(&message.value, out));
             put_sized(&mut out, |out| {
@@ -194,7 +194,7 @@ pub(crate) fn encode_at_end(at_end: &AtEnd) -> Bytes {
                         .as_deref()
                         .unwrap_or_default()
                         .as_bytes(),
-                )
+                );
             });
         }
     }

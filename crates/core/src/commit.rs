@@ -34,7 +34,7 @@ pub(crate) struct Decided {
     pub(crate) commit: Arc<Commit>,
     pub(crate) entry: Bytes,
     pub(crate) changes: RowChanges,
-    pub(crate) private: Vec<(Bytes, Option<Bytes>)>,
+    pub(crate) private: PrivateChanges,
     pub(crate) outcomes: Vec<OpOutcome>,
 }
 
@@ -96,13 +96,16 @@ pub(crate) fn decide(
     })
 }
 
+/// Private rows to write, or to remove.
+pub(crate) type PrivateChanges = Vec<(Bytes, Option<Bytes>)>;
+
 /// The rows that a commit changes: what deciding does at first, and replaying does again.
 pub(crate) fn apply(
     tree: &Settings,
     view: &View,
     commit: &Commit,
     any_leases: bool,
-) -> Result<(RowChanges, Vec<(Bytes, Option<Bytes>)>, Vec<OpOutcome>), WriteError> {
+) -> Result<(RowChanges, PrivateChanges, Vec<OpOutcome>), WriteError> {
     let mut draft = Draft::new(view, commit.seq, tree);
     let mut outcomes = Vec::with_capacity(commit.ops.len());
     for (index, op) in commit.ops.iter().enumerate() {

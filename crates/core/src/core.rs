@@ -396,7 +396,7 @@ fn covered(view: &View, pattern: &Pattern) -> Result<Vec<Path>, RowsError> {
             match pattern.segment(level).flatten() {
                 Some(literal) => deeper.push(path.child_unchecked(literal)),
                 None => each_child(view, &path, |child| {
-                    deeper.push(path.child_unchecked(child))
+                    deeper.push(path.child_unchecked(child));
                 })?,
             }
         }

@@ -359,14 +359,15 @@ impl Hub {
                 true
             }
             WatchSpec::Children(path) => {
-                crate::watch::replay_children(missed(), path, &self.view, self.settings.log)
-                    .is_some_and(|events| {
-                        events
-                            .iter()
-                            .for_each(|event| watcher.tell(event, event.weight()));
-                        true
-                    })
+                let skip = skip.map(|part| (watcher.from + 1, part));
+                crate::watch::replay_children(missed(), path, &self.view, self.settings.log, skip)
             }
+            .is_some_and(|events| {
+                events
+                    .iter()
+                    .for_each(|event| watcher.tell(event, event.weight()));
+                true
+            }),
             WatchSpec::Record(path) => {
                 if let Some(event) =
                     crate::watch::replay_record(missed(), path, &self.view, self.settings.log)
@@ -432,7 +433,7 @@ impl Hub {
         let receivers = receivers.len() as u64;
         match reply {
             MessageReply::Session { outbox, tag } => {
-                outbox.answer(tag, Outcome::Published { receivers })
+                outbox.answer(tag, Outcome::Published { receivers });
             }
             MessageReply::Caller(sender) => {
                 sender.send(receivers).ok();

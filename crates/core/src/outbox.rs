@@ -225,7 +225,7 @@ impl Inner {
         for parcel in waiting {
             match parcel {
                 Parcel::Event(slot, event) if event.kind == EventKind::Message => {
-                    self.drop_message(slot)
+                    self.drop_message(slot);
                 }
                 Parcel::Event(slot, _) => self.lose(slot),
                 answer @ Parcel::Answer(..) => self.parcels.push_back(answer),

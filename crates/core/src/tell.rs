@@ -182,9 +182,10 @@ pub(crate) fn replay_tree(
         .ops
         .iter()
         .enumerate()
-        .filter(|(_, op)| {
-            op.path.starts_with(at)
-                || at.starts_with(&op.path) && reaches_below(&op.path, &op.kind, at)
+        .filter(|(index, op)| {
+            let touches = op.path.starts_with(at)
+                || at.starts_with(&op.path) && reaches_below(&op.path, &op.kind, at);
+            touches && !is_overwritten(commit, *index)
         })
         .map(|(index, _)| index)
         .collect();
@@ -215,12 +216,27 @@ pub(crate) fn replay_tree(
     events
 }
 
+/// Whether a later operation of the same commit says all that there is at this one's path: only that one is told.
+pub(crate) fn is_overwritten(commit: &Commit, index: usize) -> bool {
+    let Some(op) = commit.ops.get(index) else {
+        return false;
+    };
+    commit
+        .ops
+        .iter()
+        .skip(index + 1)
+        .any(|later| match &later.kind {
+            OpKind::Put { .. } | OpKind::Delete => op.path.starts_with(&later.path),
+            OpKind::Merge { .. }
+            | OpKind::PutRecord { .. }
+            | OpKind::DeleteRecord
+            | OpKind::Mark => false,
+        })
+}
+
 /// What an operation above a watch says to it: its own value there, as the operation says it.
 fn cut_event(op: &sapwood_tree::Op, at: &Path, version: Version, view: &View) -> Event {
-    let inside = |value: &Value, rest: &Path| {
-        rest.segments()
-            .try_fold(value.clone(), |at, key| child_of(at, key))
-    };
+    let inside = |value: &Value, rest: &Path| rest.segments().try_fold(value.clone(), child_of);
     let value = match &op.kind {
         OpKind::Put { value, .. } => at
             .strip_prefix(&op.path)
@@ -228,9 +244,7 @@ fn cut_event(op: &sapwood_tree::Op, at: &Path, version: Version, view: &View) ->
         OpKind::Merge { entries, .. } => at.strip_prefix(&op.path).and_then(|rest| {
             let first = rest.segments().next()?;
             let value = entries.iter().find(|(key, _)| key == first)?.1.as_ref()?;
-            rest.segments()
-                .skip(1)
-                .try_fold(value.clone(), |at, key| child_of(at, key))
+            rest.segments().skip(1).try_fold(value.clone(), child_of)
         }),
         OpKind::PutRecord { .. } | OpKind::DeleteRecord => {
             return state_event(view, at.clone(), Some(version));

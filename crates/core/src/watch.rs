@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use sapwood_store::rows::View;
 use sapwood_tree::{Path, RowsError};
-use sapwood_value::Text;
+use sapwood_value::{Text, key_cmp};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -331,9 +331,14 @@ fn catch_up(
         }
     }
     let events = match spec {
-        WatchSpec::Children(path) => {
-            replay_children(commits.iter(), path, &view, log).ok_or(Lost)?
-        }
+        WatchSpec::Children(path) => replay_children(
+            commits.iter(),
+            path,
+            &view,
+            log,
+            skip.map(|part| (from + 1, part)),
+        )
+        .ok_or(Lost)?,
         WatchSpec::Record(path) => replay_record(commits.iter(), path, &view, log)
             .into_iter()
             .collect(),
@@ -365,44 +370,67 @@ fn touching(commit: &Commit, spec: &WatchSpec) -> Arc<Commit> {
 
 /// The children that commits touched, each once with its newest value, at the place of the last commit that did; none if that can't
 /// be told one by one.
+///
+/// Within a commit they come in key order, and a part is a child's place among all that the commit touched: so that the one whose
+/// sequence `skip` names can be gone on with behind that part.
 pub(crate) fn replay_children<'a>(
     commits: impl Iterator<Item = &'a Arc<Commit>>,
     parent: &Path,
     view: &View,
     log: LogId,
+    skip: Option<(u64, u32)>,
 ) -> Option<Vec<Arc<Event>>> {
-    let mut newest: HashMap<Text, u64> = HashMap::new();
+    let mut newest: HashMap<Text, (u64, usize)> = HashMap::new();
     for commit in commits {
-        for op in &commit.ops {
-            match tell::touched(&op.path, &op.kind, parent) {
-                Touched::None => {}
-                Touched::Inside(child) | Touched::Whole(child, _) => {
-                    newest.insert(child, commit.seq);
-                }
-                Touched::Each(entries) => {
-                    newest.extend(entries.iter().map(|(child, _)| (child.clone(), commit.seq)))
-                }
-                Touched::Any => return None,
-            }
+        let told = skip
+            .filter(|(seq, _)| *seq == commit.seq)
+            .map_or(0, |(_, part)| part as usize + 1);
+        for (part, child) in touched_in(commit, parent)?
+            .into_iter()
+            .enumerate()
+            .skip(told)
+        {
+            newest.insert(child, (commit.seq, part));
         }
         if newest.len() > CHILDREN_MAX {
             return None;
         }
     }
-    let mut newest: Vec<(u64, Text)> = newest
+    let mut newest: Vec<((u64, usize), Text)> = newest
         .into_iter()
-        .map(|(child, seq)| (seq, child))
+        .map(|(child, place)| (place, child))
         .collect();
     newest.sort_unstable();
-    let seqs: Vec<u64> = newest.iter().map(|(seq, _)| *seq).collect();
-    let events = newest.into_iter().enumerate().map(|(index, (seq, child))| {
-        let last = seqs.get(index + 1) != Some(&seq);
-        let version = tell::version(log, seq, index, last);
-        Arc::new(
-            tell::state_event(view, parent.child_unchecked(&child), Some(version)).with_id(child),
-        )
-    });
+    let seqs: Vec<u64> = newest.iter().map(|((seq, _), _)| *seq).collect();
+    let events = newest
+        .into_iter()
+        .enumerate()
+        .map(|(index, ((seq, part), child))| {
+            let version = tell::version(log, seq, part, seqs.get(index + 1) != Some(&seq));
+            Arc::new(
+                tell::state_event(view, parent.child_unchecked(&child), Some(version))
+                    .with_id(child),
+            )
+        });
     Some(events.collect())
+}
+
+/// The children of a path that a commit touches, in key order, each once; none if it may be any of them.
+fn touched_in(commit: &Commit, parent: &Path) -> Option<Vec<Text>> {
+    let mut children = Vec::new();
+    for op in &commit.ops {
+        match tell::touched(&op.path, &op.kind, parent) {
+            Touched::None => {}
+            Touched::Inside(child) | Touched::Whole(child, _) => children.push(child),
+            Touched::Each(entries) => {
+                children.extend(entries.iter().map(|(child, _)| child.clone()));
+            }
+            Touched::Any => return None,
+        }
+    }
+    children.sort_unstable_by(|one, other| key_cmp(one, other));
+    children.dedup();
+    Some(children)
 }
 
 /// A record that commits touched, with its newest value.

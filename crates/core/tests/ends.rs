@@ -1,5 +1,7 @@
 //! What goes when a session or a time does.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it does")]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Watches: a first state, then every change, with neither gap nor overlap.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it does")]
+
 mod common;
 
 use common::{connect, delete, done, memory, next, patch, path, put, watch_tree};
@@ -439,5 +441,46 @@ async fn messages_reach_a_watch_that_is_still_told_its_state() {
             .map(|told| &told[..told.len().min(20)])
             .collect::<Vec<_>>()
     );
+    core.close();
+}
+
+#[tokio::test]
+async fn a_record_stream_goes_on_behind_a_part_of_a_commit() {
+    let (core, database, _) = memory();
+    let mut since = done(
+        &database,
+        [put("/c/b", "1"), put("/c/a", "1"), put("/c/c", "1")],
+    )
+    .await
+    .version;
+    since.part = Some(0);
+    let mut session = connect(&database);
+    session
+        .watch(WatchSpec::Children(path("/c")), Start::Since(since))
+        .unwrap();
+    assert_eq!(
+        next(&mut session, 2).await,
+        ["put.1 /c/b 1 #b", "put /c/c 1 #c"]
+    );
+    core.close();
+}
+
+#[tokio::test]
+async fn of_what_a_commit_writes_twice_only_the_last_is_told() {
+    let (core, database, _) = memory();
+    let mut session = connect(&database);
+    watch_tree(&mut session, "/m");
+    next(&mut session, 1).await;
+    done(
+        &database,
+        [
+            put("/m/9", "1"),
+            put("/m/9/a", "2"),
+            delete("/m/9"),
+            put("/m/8", "3"),
+        ],
+    )
+    .await;
+    assert_eq!(next(&mut session, 2).await, ["delete.2 /m/9", "put /m/8 3"]);
     core.close();
 }

@@ -1,5 +1,7 @@
 //! Writes: what they leave, what they answer, and which of them are refused.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it does")]
+
 mod common;
 
 use common::{connect, delete, done, memory, next, patch, path, put, read, write};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sapwood_tree::{OpKind, Path};
-use sapwood_value::{Text, Value};
+use sapwood_value::{Text, Value, key_cmp};
 
 use super::deferred::{Kind, Size};
 use super::index::{PathIndex, Watcher};
@@ -36,9 +36,7 @@ impl Hub {
         let touches = child_touches(&self.children, commits);
         let mut newest: HashMap<(&Path, &Text), usize> = HashMap::new();
         for touch in &touches {
-            if let Some(child) = touch.what.child() {
-                newest.insert((&touch.parent, child), touch.commit);
-            }
+            newest.insert((&touch.parent, touch.what.child()), touch.commit);
         }
         for touch in &touches {
             let Some(published) = commits.get(touch.commit) else {
@@ -157,9 +155,9 @@ enum What {
 }
 
 impl What {
-    fn child(&self) -> Option<&Text> {
+    fn child(&self) -> &Text {
         match self {
-            Self::Inside(child) | Self::Whole(child, _) => Some(child),
+            Self::Inside(child) | Self::Whole(child, _) => child,
         }
     }
 }
@@ -167,15 +165,16 @@ impl What {
 fn child_touches(index: &PathIndex, commits: &[Published]) -> Vec<Touch> {
     let mut touches = Vec::new();
     for (number, published) in commits.iter().enumerate() {
-        for (parent, changes) in touched_children(index, published) {
+        for (parent, mut changes) in touched_children(index, published) {
+            changes.sort_unstable_by(|one, other| key_cmp(one.child(), other.child()));
             let count = changes.len();
-            for (position, (part, what)) in changes.into_iter().enumerate() {
+            for (part, what) in changes.into_iter().enumerate() {
                 touches.push(Touch {
                     commit: number,
                     parent: parent.clone(),
                     what,
                     part,
-                    last: position + 1 == count,
+                    last: part + 1 == count,
                 });
             }
         }
@@ -184,13 +183,10 @@ fn child_touches(index: &PathIndex, commits: &[Published]) -> Vec<Touch> {
 }
 
 /// The children that one commit touches, by watched path; each child once, as its last operation leaves it.
-fn touched_children(
-    index: &PathIndex,
-    published: &Published,
-) -> BTreeMap<Path, Vec<(usize, What)>> {
-    let mut touched: BTreeMap<Path, Vec<(usize, What)>> = BTreeMap::new();
+fn touched_children(index: &PathIndex, published: &Published) -> BTreeMap<Path, Vec<What>> {
+    let mut touched: BTreeMap<Path, Vec<What>> = BTreeMap::new();
     let ops = &published.commit.ops;
-    for (part, op) in ops.iter().enumerate() {
+    for op in ops {
         let parents = index
             .at_or_above(&op.path)
             .map(|(path, _)| path)
@@ -216,8 +212,8 @@ fn touched_children(
             };
             let so_far = touched.entry(parent).or_default();
             for what in changes {
-                so_far.retain(|(_, earlier)| earlier.child() != what.child());
-                so_far.push((part, what));
+                so_far.retain(|earlier| earlier.child() != what.child());
+                so_far.push(what);
             }
         }
     }
@@ -314,7 +310,7 @@ fn tellings(trees: &PathIndex, published: &Published) -> BTreeMap<Path, Vec<Tell
     let mut tellings: BTreeMap<Path, Vec<Telling>> = BTreeMap::new();
     let mut from_above: BTreeMap<&Path, usize> = BTreeMap::new();
     for (part, op) in published.commit.ops.iter().enumerate() {
-        if matches!(op.kind, OpKind::Mark) {
+        if matches!(op.kind, OpKind::Mark) || tell::is_overwritten(&published.commit, part) {
             continue;
         }
         let mut state = None;

@@ -1,5 +1,10 @@
 //! What the tests of this crate share: a core, writes in short, and a session read until it has said what is expected.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails where it does"
+)]
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 use std::sync::Arc;
