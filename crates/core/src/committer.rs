@@ -77,7 +77,10 @@ pub(crate) struct Committer {
 /// Whether the database takes writes.
 #[derive(Debug, Default)]
 pub(crate) struct Status {
+    /// The log has failed for good.
     pub(crate) failed: std::sync::atomic::AtomicBool,
+    /// The disk is full, or the rows can't be written.
+    pub(crate) stalled: std::sync::atomic::AtomicBool,
 }
 
 /// A group of commits on its way to the log.
@@ -116,6 +119,10 @@ impl Committer {
                 self.commit_group(&mut requests);
             }
             drop(requests);
+            self.status.stalled.store(
+                self.store.check().is_err(),
+                std::sync::atomic::Ordering::Relaxed,
+            );
             self.expire();
             if retained.elapsed() >= RETAIN_EVERY {
                 self.retain();

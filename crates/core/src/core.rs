@@ -53,7 +53,9 @@ pub enum OpenError {
     #[error(transparent)]
     Format(#[from] FormatError),
     /// A database's name that can't be one.
-    #[error("a database's name has 1 to 64 letters, digits, - and _, and {name:?} is none")]
+    #[error(
+        "a database's name has 1 to 64 small letters, digits, - and _, is no number and not localhost, and {name:?} is none"
+    )]
     Name {
         /// The name.
         name: String,
@@ -95,6 +97,18 @@ pub enum OpenError {
         applied: u64,
         /// The first commit in the log.
         first: u64,
+    },
+    /// The log ends before the rows do.
+    #[error("database {database}: the commit log in {} ends at {last}, and the rows have commits up to {applied}: a file of the log is missing or was cut; put it back, or restore a backup", dir.display())]
+    Short {
+        /// The database.
+        database: String,
+        /// The log's folder.
+        dir: PathBuf,
+        /// The last commit in the log.
+        last: u64,
+        /// The commit that the rows have.
+        applied: u64,
     },
     /// A commit could not be replayed.
     #[error("database {database}: commit {seq} could not be replayed: {reason}")]
@@ -289,6 +303,14 @@ fn open_files(
         }
         opened => opened.map_err(of_rows)?,
     };
+    if store.applied() >= log.next().0 && !log.opening().renewed {
+        return Err(OpenError::Short {
+            database: name.to_owned(),
+            dir: log_dir,
+            last: log.next().0 - 1,
+            applied: store.applied(),
+        });
+    }
     if store.applied() >= log.next().0 {
         // Only a power cut at level interval can do this: it took the newest commits from the log, but not their rows.
         // The rows are whole, and nobody was promised more; a new log goes on behind them.
@@ -428,11 +450,13 @@ fn each_child(view: &View, path: &Path, mut each: impl FnMut(&str)) -> Result<()
     }
 }
 
+/// A database's name is the first label of a host, which has no case; what a bare host could be is none.
 fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    let of_label = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
+    };
+    let is_host = name == "localhost" || name.bytes().all(|byte| byte.is_ascii_digit());
+    (1..=64).contains(&name.len()) && name.bytes().all(of_label) && !is_host
 }
 
 fn io(what: String, source: std::io::Error) -> OpenError {

@@ -163,7 +163,8 @@ impl Database {
 
     /// Whether writes are taken.
     pub fn is_writable(&self) -> bool {
-        !self.0.status.failed.load(Ordering::Relaxed)
+        let status = &self.0.status;
+        !status.failed.load(Ordering::Relaxed) && !status.stalled.load(Ordering::Relaxed)
     }
 
     /// Connects a client.

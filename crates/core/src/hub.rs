@@ -313,13 +313,17 @@ impl Hub {
             outbox: join.outbox,
             from: join.from,
         };
+        if join.skip.is_some() && join.from >= self.processed {
+            // The commit that it has a part of is still on its way here; it is in the log already.
+            return JoinReply::Behind;
+        }
         watcher.outbox.hear(join.slot);
         if join.from < self.processed {
             let first = self
                 .recent
                 .front()
                 .map_or(self.processed + 1, |commit| commit.seq);
-            if join.from + 1 < first {
+            if join.from + 1 < first || self.is_far_behind(join.from) {
                 return JoinReply::Behind;
             }
             if !self.catch_up(&join.spec, &watcher, join.skip) {
@@ -328,6 +332,20 @@ impl Hub {
         }
         self.register(join.spec, watcher);
         JoinReply::Joined
+    }
+
+    /// Whether what a watch has missed would fill a good part of its outbox: then it reads the change log, as fast as its client takes it.
+    fn is_far_behind(&self, from: u64) -> bool {
+        let limits = &self.settings.limits;
+        let missed = self
+            .recent
+            .iter()
+            .rev()
+            .take_while(|commit| commit.seq > from);
+        let (count, bytes) = missed.fold((0, 0), |(count, bytes), commit| {
+            (count + 1, bytes + commit.weight)
+        });
+        count > limits.outbox_events_max / 4 || bytes > limits.outbox_bytes_max / 4
     }
 
     fn register(&mut self, spec: WatchSpec, watcher: Watcher) {

@@ -206,7 +206,9 @@ impl Inner {
         self.parcels = kept;
         gone.into_iter().for_each(|slot| self.drop_message(slot));
         // Were it kept fuller than this, the next event would find it full again: the work must pay for itself.
-        if self.bytes > limits.bytes_max / 2 || self.events > limits.events_max / 2 {
+        if self.bytes > limits.bytes_max - limits.bytes_max / 8
+            || self.events > limits.events_max / 2
+        {
             self.lose_all();
         }
     }

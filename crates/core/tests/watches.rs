@@ -484,3 +484,33 @@ async fn of_what_a_commit_writes_twice_only_the_last_is_told() {
     assert_eq!(next(&mut session, 2).await, ["delete.2 /m/9", "put /m/8 3"]);
     core.close();
 }
+
+#[tokio::test]
+async fn much_that_was_missed_is_replayed_and_not_reset() {
+    let (core, database, _) = memory();
+    let since = done(&database, [put("/big/0", "0")]).await.version;
+    let filler = "x".repeat(100_000);
+    for number in 0..60 {
+        done(
+            &database,
+            [put(
+                &format!("/big/{}", number % 20),
+                &format!("\"{number}{filler}\""),
+            )],
+        )
+        .await;
+    }
+    let mut session = connect(&database);
+    session
+        .watch(WatchSpec::Tree(path("/big")), Start::Since(since))
+        .unwrap();
+    let told = next(&mut session, 60).await;
+    assert!(
+        told.iter().all(|told| told.starts_with("put /big/")),
+        "{:?}",
+        told.iter()
+            .map(|told| &told[..20.min(told.len())])
+            .collect::<Vec<_>>()
+    );
+    core.close();
+}
