@@ -135,8 +135,18 @@ impl Handler for Site {
                     refused => return self.finish(Err(refusal(&refused)), head, None),
                 };
             let (parts, body) = request.into_parts();
+            let (method, uri) = (parts.method.clone(), parts.uri.clone());
+            let fields = parts.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
             let reply = self.route(parts, body, &caller, origin.as_ref()).await;
-            self.finish(reply, head, origin)
+            let mut reply = self.finish(reply, head, origin);
+            if let Reply::Response(response) = &mut reply {
+                allow_fields(response.headers_mut(), fields);
+                if response.status().as_u16() >= 400 {
+                    let (status, peer) = (response.status().as_u16(), caller.info.peer);
+                    tracing::info!(%method, path = uri.path(), status, %peer, connection = caller.info.id, "request refused");
+                }
+            }
+            reply
         }
         .boxed()
     }
@@ -216,7 +226,7 @@ impl Site {
             {
                 stream::open(self, &asked, caller, origin)
             }
-            Method::GET
+            Method::GET | Method::HEAD
                 if asked.path().is_root()
                     && asked.target.ending.is_none()
                     && asked.accept.prefers("text/html") =>
@@ -328,12 +338,17 @@ impl Site {
                     .and_then(|host| host.to_str().ok())
             })
             .unwrap_or_default();
-        let label = host.split(['.', ':']).next().unwrap_or_default();
+        // Host names have no case, and databases small letters.
+        let label = host
+            .split(['.', ':'])
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let Some(name) = ns else {
             // A host that is no database's is just a host.
             let named = label != "localhost" && host.contains('.');
             return Ok(named
-                .then(|| self.core.database(label))
+                .then(|| self.core.database(&label))
                 .flatten()
                 .unwrap_or_else(|| self.default.clone()));
         };
@@ -428,6 +443,15 @@ fn allowed(methods: &'static str) -> Response<Body> {
         .headers_mut()
         .insert(header::ALLOW, HeaderValue::from_static(methods));
     response
+}
+
+/// A page of this machine may send whatever field it asks for.
+fn allow_fields(headers: &mut HeaderMap, asked: Option<HeaderValue>) {
+    if let Some(asked) = asked
+        && headers.contains_key(header::ACCESS_CONTROL_ALLOW_HEADERS)
+    {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked);
+    }
 }
 
 /// Lets the page at an origin read the answer (Fetch, CORS).

@@ -116,8 +116,8 @@ pub struct Accept {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Range {
-    main: String,
-    sub: String,
+    main: Text,
+    sub: Text,
     /// In thousandths.
     quality: u16,
 }
@@ -145,6 +145,9 @@ impl Accept {
         let mut accept = Self::default();
         for field in fields {
             accept.given = true;
+            if field == b"*/*" {
+                continue; // what most programs say, and the same as nothing
+            }
             let Ok(field) = std::str::from_utf8(field) else {
                 continue;
             };
@@ -229,8 +232,8 @@ fn read_range(text: &str) -> Option<Range> {
         }
     }
     Some(Range {
-        main: main.to_owned(),
-        sub: sub.to_owned(),
+        main: main.into(),
+        sub: sub.into(),
         quality,
     })
 }
@@ -364,7 +367,11 @@ impl BodyType {
                     DecodeErrorKind::Malformed | DecodeErrorKind::NotUtf8
                 ) =>
             {
-                let media_type = if std::str::from_utf8(body).is_ok() {
+                let media_type = if body.trim_ascii_start().starts_with(b"{")
+                    || body.trim_ascii_start().starts_with(b"[")
+                {
+                    "application/json"
+                } else if std::str::from_utf8(body).is_ok() {
                     "text/plain"
                 } else {
                     OCTETS

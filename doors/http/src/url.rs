@@ -86,6 +86,13 @@ fn parse_path(text: &str, limits: &Limits) -> Result<(Path, bool, Option<Ending>
     if rest.is_empty() && !children {
         return Ok((Path::root(), false, None));
     }
+    if is_plain(rest) {
+        // Nothing to undo: the text is the path.
+        let plain = text.strip_suffix('/').unwrap_or(text);
+        let path = Path::parse(plain, limits)
+            .map_err(|error| Problem::new(&problem::BAD_PATH, error.to_string()))?;
+        return Ok((path, children, None));
+    }
     let count = rest.bytes().filter(|byte| *byte == b'/').count() + 1;
     if count > limits.depth + 1 {
         return Err(Problem::new(
@@ -114,6 +121,19 @@ fn parse_path(text: &str, limits: &Limits) -> Result<(Path, bool, Option<Ending>
         .map_err(|error| Problem::new(&problem::BAD_PATH, error.to_string()))?;
     let children = (children || emptied) && !path.is_root();
     Ok((path, children, ending))
+}
+
+/// Whether the segments are names as they stand: letters, digits, `-` and `_`, at least one in each.
+fn is_plain(rest: &str) -> bool {
+    let mut before = b'/';
+    for byte in rest.bytes() {
+        let is_name = byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if !is_name && (byte != b'/' || before == b'/') {
+            return false;
+        }
+        before = byte;
+    }
+    before != b'/'
 }
 
 fn split_ending(segment: &str) -> Option<(&str, Ending)> {

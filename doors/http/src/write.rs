@@ -108,9 +108,10 @@ pub(crate) async fn post(
     let ttl = asked.ttl()?;
     let body = read_body(body, &site.config).await?;
     let spelled = body_type.read(&body, &asked.value_limits(&site.config))?;
+    // They are about the resource that the URL names, not about the child that is made (RFC 9110, 13.1).
+    let conditions = asked.conditions()?;
     let id = site.push_id(&asked.database);
     asked.target.path = child(&asked, asked.path(), &id)?;
-    let conditions = asked.conditions()?;
     let op = WriteOp {
         ttl,
         ..post_op(asked.path().clone(), spelled)?
@@ -166,6 +167,13 @@ pub(crate) async fn batch(
     asked: &Asked,
     body: Incoming,
 ) -> Result<Response<Body>, Problem> {
+    if asked.ttl()?.is_some() || !asked.conditions()?.is_empty() {
+        return Err(Problem::new(
+            &problem::BAD_OPERATION,
+            "a batch says conditions and times to live in its operations",
+        )
+        .hint("\"if\" and \"ttl\" go into the operation that they belong to"));
+    }
     let body_type = asked.body_type()?;
     let body = read_body(body, &site.config).await?;
     let spelled = body_type.read_unspelled(&body, &asked.value_limits(&site.config))?;
