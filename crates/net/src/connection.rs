@@ -1,5 +1,6 @@
 //! One accepted socket, and what is known about it.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -89,6 +90,36 @@ impl Socket {
         &self.life
     }
 
+    /// Writes all of `pieces` in as few calls as possible, and takes out what is written.
+    ///
+    /// # Errors
+    /// What the system says; also if it takes nothing.
+    pub fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        pieces: &mut VecDeque<Bytes>,
+    ) -> Poll<io::Result<()>> {
+        const SLICES: usize = 64;
+        while let Some(first) = pieces.front() {
+            let socket = Pin::new(&mut *self);
+            let written = if pieces.len() == 1 {
+                ready!(socket.poll_write(cx, first))?
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let filled = slices.iter_mut().zip(pieces.iter());
+                let count = filled
+                    .map(|(slice, piece)| *slice = IoSlice::new(piece))
+                    .count();
+                ready!(socket.poll_write_vectored(cx, slices.get(..count).unwrap_or_default()))?
+            };
+            if written == 0 && !first_is_empty(pieces) {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            take_out(pieces, written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn wrote(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &polled {
             Poll::Pending if !self.stalled => {
@@ -102,6 +133,21 @@ impl Socket {
             _ => {}
         }
         polled
+    }
+}
+
+fn first_is_empty(pieces: &VecDeque<Bytes>) -> bool {
+    pieces.front().is_none_or(Bytes::is_empty)
+}
+
+fn take_out(pieces: &mut VecDeque<Bytes>, mut written: usize) {
+    while let Some(piece) = pieces.front_mut() {
+        if piece.len() > written {
+            piece.advance(written);
+            return;
+        }
+        written -= piece.len();
+        pieces.pop_front();
     }
 }
 

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -52,11 +52,7 @@ impl Default for Limits {
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request.
-    fn handle(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        caller: Arc<Caller>,
-    ) -> BoxFuture<'static, Reply>;
+    fn handle(self: Arc<Self>, request: Request<Incoming>, caller: Arc<Caller>) -> Handling;
 }
 
 /// Who sends the requests of a connection.
@@ -66,6 +62,14 @@ pub struct Caller {
     pub info: Arc<Info>,
     /// What doors have mounted beside this one.
     pub mounts: Arc<Mounts>,
+}
+
+/// An answer, or the work that leads to one.
+pub enum Handling {
+    /// It is there already.
+    Now(Reply),
+    /// It takes a while.
+    Later(BoxFuture<'static, Reply>),
 }
 
 /// What becomes of a request.
@@ -124,9 +128,9 @@ async fn serve_requests<H: Handler>(
     let slot = Arc::clone(&taken);
     let service = service_fn(move |request: Request<Incoming>| {
         let upgrade = request.headers().contains_key(header::UPGRADE);
-        let reply = Arc::clone(&handler).handle(request, Arc::clone(&caller));
+        let handling = Some(Arc::clone(&handler).handle(request, Arc::clone(&caller)));
         Answering {
-            reply,
+            handling,
             upgrade,
             taken: Arc::clone(&slot),
         }
@@ -181,7 +185,7 @@ enum Turn {
 
 /// A request that is being answered.
 struct Answering {
-    reply: BoxFuture<'static, Reply>,
+    handling: Option<Handling>,
     /// The request asked for another protocol.
     upgrade: bool,
     taken: Arc<Mutex<Option<Takeover>>>,
@@ -191,7 +195,18 @@ impl Future for Answering {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match ready!(self.reply.as_mut().poll(cx)) {
+        let reply = match self.handling.take() {
+            Some(Handling::Now(reply)) => reply,
+            Some(Handling::Later(mut reply)) => match reply.as_mut().poll(cx) {
+                Poll::Ready(reply) => reply,
+                Poll::Pending => {
+                    self.handling = Some(Handling::Later(reply));
+                    return Poll::Pending;
+                }
+            },
+            None => return Poll::Pending,
+        };
+        match reply {
             Reply::Response(response) => Poll::Ready(Ok(finish(response, self.upgrade))),
             Reply::Takeover(takeover) => {
                 *self.taken.lock() = Some(takeover);

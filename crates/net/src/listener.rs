@@ -287,7 +287,7 @@ async fn accept_all(listener: Listener, shared: Arc<Shared>) {
                 match shared.admit(peer) {
                     Some(admitted) => start(stream, peer, local, &door, admitted),
                     None => {
-                        debug!(%peer, door = door.name(), "connection refused: too many are open")
+                        debug!(%peer, door = door.name(), "connection refused: too many are open");
                     }
                 }
             }
@@ -339,7 +339,7 @@ fn start(
         match serving.await {
             Ok(Closed::Orderly | Closed::Drained | Closed::Lost) => {}
             Ok(Closed::Refused(reason)) => {
-                debug!(connection = admitted.id, %peer, reason, "connection refused")
+                debug!(connection = admitted.id, %peer, reason, "connection refused");
             }
             Err(_) => {
                 admitted.shared.metrics.panicked.increment(1);

@@ -7,13 +7,13 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use metrics::{Counter, counter};
 use parking_lot::Mutex;
 use sapwood_core::{Claims, Core, Database};
 use sapwood_net::http::origin::{Policy, Verdict};
-use sapwood_net::http::{Body, Caller, Handler, Reply};
+use sapwood_net::http::{Body, Caller, Handler, Handling, Reply};
 use sapwood_net::{Closed, Connection, Door, Mount, websocket};
 use sapwood_tree::Path;
 
@@ -119,37 +119,54 @@ impl Door for HttpDoor {
 }
 
 impl Handler for Site {
-    fn handle(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        caller: Arc<Caller>,
-    ) -> BoxFuture<'static, Reply> {
-        async move {
-            let head = request.method() == Method::HEAD;
-            let origin =
-                match self
-                    .policy
-                    .judge(request.version(), request.uri(), request.headers())
-                {
-                    Verdict::Allow(origin) => origin,
-                    refused => return self.finish(Err(refusal(&refused)), head, None),
-                };
-            let (parts, body) = request.into_parts();
-            let (method, uri) = (parts.method.clone(), parts.uri.clone());
-            let fields = parts.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-            let reply = self.route(parts, body, &caller, origin.as_ref()).await;
-            let mut reply = self.finish(reply, head, origin);
-            if let Reply::Response(response) = &mut reply {
-                allow_fields(response.headers_mut(), fields);
-                if response.status().as_u16() >= 400 {
-                    let (status, peer) = (response.status().as_u16(), caller.info.peer);
-                    tracing::info!(%method, path = uri.path(), status, %peer, connection = caller.info.id, "request refused");
-                }
-            }
-            reply
+    fn handle(self: Arc<Self>, request: Request<Incoming>, caller: Arc<Caller>) -> Handling {
+        let method = request.method();
+        let judged = self
+            .policy
+            .judge(request.version(), request.uri(), request.headers());
+        let mut closing = Closing {
+            head: method == Method::HEAD,
+            reads: method == Method::GET || method == Method::HEAD,
+            method: method.clone(),
+            uri: request.uri().clone(),
+            origin: None,
+            fields: None,
+        };
+        match judged {
+            Verdict::Allow(origin) => closing.origin = origin,
+            refused => return Handling::Now(self.close(Err(refusal(&refused)), closing, &caller)),
         }
-        .boxed()
+        let (parts, body) = request.into_parts();
+        if closing.origin.is_some() {
+            let fields = parts.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+            closing.fields = fields.cloned();
+        }
+        // A read waits for nothing, so it needs no future; a file and an upgrade do.
+        if closing.reads && self.folder.is_none() && !websocket::is_asked(&parts.headers) {
+            let reply = self.route_read(parts, &caller, closing.origin.as_ref());
+            return Handling::Now(self.close(reply, closing, &caller));
+        }
+        Handling::Later(
+            async move {
+                let reply = self
+                    .route(parts, body, &caller, closing.origin.as_ref())
+                    .await;
+                self.close(reply, closing, &caller)
+            }
+            .boxed(),
+        )
     }
+}
+
+/// What completing an answer needs of its request.
+struct Closing {
+    head: bool,
+    reads: bool,
+    method: Method,
+    uri: Uri,
+    origin: Option<HeaderValue>,
+    /// The fields that a page asks to be allowed.
+    fields: Option<HeaderValue>,
 }
 
 fn refusal(verdict: &Verdict) -> Problem {
@@ -178,32 +195,31 @@ impl Site {
         origin: Option<&HeaderValue>,
     ) -> Result<Reply, Problem> {
         let reads = parts.method == Method::GET || parts.method == Method::HEAD;
-        let path = parts.uri.path();
         let upgrade = websocket::is_asked(&parts.headers);
-        if reads
-            && !upgrade
-            && let Some(folder) = &self.folder
-            && let Some(file) = folder.find(path, || accept_of(&parts.headers).prefers("text/html"))
-        {
-            return Ok(file.answer(&parts.headers).await.into());
+        if reads && !upgrade {
+            if let Some(folder) = &self.folder
+                && let Some(file) = folder.find(parts.uri.path(), || {
+                    accept_of(&parts.headers).prefers("text/html")
+                })
+            {
+                return Ok(file.answer(&parts.headers).await.into());
+            }
+            return self.route_read(parts, caller, origin);
         }
-        if let Some(page) = pages::find(path, self.config.bare_names) {
-            return self.page(page, &parts.method).map(Into::into);
-        }
-        if path == "*" {
-            return Ok(allowed(TREE_METHODS).into());
+        if let Some(reply) = self.own_page(&parts) {
+            return reply;
         }
         let asked = match self.ask(parts) {
             Ok(asked) => asked,
             Err(problem) => return Ok(stamped(refused(&problem).into(), &self.default)),
         };
         let database = asked.database.clone();
-        let reply = if asked.path().is_system() {
-            self.system(asked, body, caller, upgrade).await
-        } else if upgrade {
+        let reply = if upgrade && !asked.path().is_system() {
             socket::open(self, asked, caller)
+        } else if asked.path().is_system() {
+            self.system(asked, body, caller, upgrade).await
         } else {
-            self.tree(asked, body, caller, origin).await
+            self.write(asked, body).await
         };
         Ok(stamped(
             reply.unwrap_or_else(|problem| refused(&problem).into()),
@@ -211,47 +227,75 @@ impl Site {
         ))
     }
 
-    /// A request for a place in the tree.
-    async fn tree(
+    /// GET and HEAD, where no file is meant.
+    fn route_read(
         self: &Arc<Self>,
-        asked: Asked,
-        body: Incoming,
+        parts: Parts,
         caller: &Arc<Caller>,
         origin: Option<&HeaderValue>,
     ) -> Result<Reply, Problem> {
+        if let Some(reply) = self.own_page(&parts) {
+            return reply;
+        }
+        let asked = match self.ask(parts) {
+            Ok(asked) => asked,
+            Err(problem) => return Ok(stamped(refused(&problem).into(), &self.default)),
+        };
+        let reply = if asked.path().is_system() {
+            self.system_read(&asked, caller, false)
+        } else {
+            self.read(&asked, caller, origin)
+        };
+        Ok(stamped(
+            reply.unwrap_or_else(|problem| refused(&problem).into()),
+            &asked.database,
+        ))
+    }
+
+    /// A page of the door's own, and the target `*`.
+    fn own_page(&self, parts: &Parts) -> Option<Result<Reply, Problem>> {
+        let path = parts.uri.path();
+        if let Some(page) = pages::find(path, self.config.bare_names) {
+            return Some(self.page(page, &parts.method).map(Into::into));
+        }
+        (path == "*").then(|| Ok(allowed(TREE_METHODS).into()))
+    }
+
+    /// A value, a stream of its changes, or the demo page.
+    fn read(
+        self: &Arc<Self>,
+        asked: &Asked,
+        caller: &Arc<Caller>,
+        origin: Option<&HeaderValue>,
+    ) -> Result<Reply, Problem> {
+        let by_accept = asked.target.ending.is_none();
+        if by_accept && asked.method == Method::GET && asked.accept.prefers("text/event-stream") {
+            return stream::open(self, asked, caller, origin);
+        }
+        if by_accept && asked.path().is_root() && asked.accept.prefers("text/html") {
+            return Ok(pages::demo().into());
+        }
+        read::answer(asked).map(Into::into)
+    }
+
+    /// A change of the tree, or a message.
+    async fn write(self: &Arc<Self>, asked: Asked, body: Incoming) -> Result<Reply, Problem> {
         let children = asked.target.children;
+        let methods = if children {
+            CHILDREN_METHODS
+        } else {
+            TREE_METHODS
+        };
         match asked.method {
-            Method::GET
-                if asked.target.ending.is_none() && asked.accept.prefers("text/event-stream") =>
-            {
-                stream::open(self, &asked, caller, origin)
-            }
-            Method::GET | Method::HEAD
-                if asked.path().is_root()
-                    && asked.target.ending.is_none()
-                    && asked.accept.prefers("text/html") =>
-            {
-                Ok(pages::demo().into())
-            }
-            Method::GET | Method::HEAD => read::answer(&asked).map(Into::into),
             Method::POST => write::post(self, asked, body).await.map(Into::into),
-            Method::OPTIONS => Ok(allowed(if children {
-                CHILDREN_METHODS
-            } else {
-                TREE_METHODS
-            })
-            .into()),
+            Method::OPTIONS => Ok(allowed(methods).into()),
             Method::PUT | Method::PATCH | Method::DELETE if children => {
-                Err(Problem::method(CHILDREN_METHODS))
+                Err(Problem::method(methods))
             }
             Method::PUT => write::put(self, &asked, body).await.map(Into::into),
             Method::PATCH => write::patch(self, &asked, body).await.map(Into::into),
             Method::DELETE => write::delete(&asked).await.map(Into::into),
-            _ => Err(Problem::method(if children {
-                CHILDREN_METHODS
-            } else {
-                TREE_METHODS
-            })),
+            _ => Err(Problem::method(methods)),
         }
     }
 
@@ -268,8 +312,20 @@ impl Site {
                 write::batch(self, &asked, body).await.map(Into::into)
             }
             "/.batch" if asked.method == Method::OPTIONS => Ok(allowed(BATCH_METHODS).into()),
+            _ => self.system_read(&asked, caller, upgrade),
+        }
+    }
+
+    /// What only batches do has been done already.
+    fn system_read(
+        &self,
+        asked: &Asked,
+        caller: &Arc<Caller>,
+        upgrade: bool,
+    ) -> Result<Reply, Problem> {
+        match asked.path().as_str() {
             "/.batch" => Err(Problem::method(BATCH_METHODS)),
-            "/.echo" if self.config.echo && upgrade => socket::open_echo(self, &asked, caller),
+            "/.echo" if self.config.echo && upgrade => socket::open_echo(self, asked, caller),
             "/.echo" if self.config.echo => Err(Problem::new(
                 &problem::UPGRADE_REQUIRED,
                 "this path speaks WebSocket only",
@@ -373,12 +429,7 @@ impl Site {
     }
 
     /// Counts, logs and completes an answer.
-    fn finish(
-        &self,
-        reply: Result<Reply, Problem>,
-        head: bool,
-        origin: Option<HeaderValue>,
-    ) -> Reply {
+    fn close(&self, reply: Result<Reply, Problem>, closing: Closing, caller: &Caller) -> Reply {
         let mut response = match reply {
             Ok(Reply::Response(response)) => response,
             Ok(takeover @ Reply::Takeover(_)) => {
@@ -392,11 +443,17 @@ impl Site {
             400.. => self.counters.client_errors.increment(1),
             _ => self.counters.ok.increment(1),
         }
-        if head {
+        if closing.head {
             response = respond::without_body(response);
         }
-        if let Some(origin) = origin {
+        if let Some(origin) = closing.origin {
             share(response.headers_mut(), origin);
+            allow_fields(response.headers_mut(), closing.fields);
+        }
+        if response.status().as_u16() >= 400 {
+            let (status, peer) = (response.status().as_u16(), caller.info.peer);
+            let (method, path) = (closing.method, closing.uri.path());
+            tracing::info!(%method, path, status, %peer, connection = caller.info.id, "request refused");
         }
         Reply::Response(response)
     }

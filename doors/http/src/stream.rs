@@ -3,21 +3,21 @@
 //! The stream has taken the connection over: its blocks go to the socket as they are, shared with everybody who gets
 //! the same event, and what waits goes out in one write. The end of the stream is the end of the connection.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::HeaderValue;
 use metrics::gauge;
 use sapwood_core::{Connect, Delivery, Session, Start};
 use sapwood_net::http::{Caller, Reply};
 use sapwood_net::{Closed, Signal, Socket};
-use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::door::{Site, anonymous};
@@ -110,14 +110,14 @@ impl Stream {
     }
 
     async fn serve(mut self, head: String) -> Closed {
-        let mut out = vec![Bytes::from(head)];
+        let mut out = VecDeque::from([Bytes::from(head)]);
         loop {
             if let Err(closed) = self.send(&mut out).await {
                 return closed;
             }
             match std::future::poll_fn(|cx| self.poll_turn(cx)).await {
                 Turn::Deliveries => self.blocks(&mut out),
-                Turn::Comment => out.push(self.comment()),
+                Turn::Comment => out.push_back(self.comment()),
                 Turn::Ended(closed) => {
                     drop(self.socket.shutdown().await);
                     return closed;
@@ -154,14 +154,14 @@ impl Stream {
         }
     }
 
-    fn blocks(&mut self, out: &mut Vec<Bytes>) {
+    fn blocks(&mut self, out: &mut VecDeque<Bytes>) {
         for delivery in self.deliveries.drain(..) {
             if let Delivery::Event { event, .. } = delivery {
                 self.has_state |= event
                     .version
                     .as_ref()
                     .is_some_and(|version| version.part.is_none());
-                out.push(event::block(&event));
+                out.push_back(event::block(&event));
             }
         }
         self.deliveries.shrink_to(16);
@@ -177,51 +177,18 @@ impl Stream {
     }
 
     /// Writes all of it, unless the server tells the connection to end.
-    async fn send(&mut self, out: &mut Vec<Bytes>) -> Result<(), Closed> {
-        let mut waiting = std::mem::take(out)
-            .into_iter()
-            .collect::<std::collections::VecDeque<_>>();
-        std::future::poll_fn(|cx| poll_write_all(&mut self.socket, cx, &mut waiting)).await
-    }
-}
-
-/// Writes pieces in as few calls as possible.
-fn poll_write_all(
-    socket: &mut Socket,
-    cx: &mut Context<'_>,
-    waiting: &mut std::collections::VecDeque<Bytes>,
-) -> Poll<Result<(), Closed>> {
-    const SLICES: usize = 64;
-    while !waiting.is_empty() {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let mut count = 0;
-        for (slice, piece) in slices.iter_mut().zip(waiting.iter()) {
-            *slice = IoSlice::new(piece);
-            count += 1;
-        }
-        let slices = slices.get(..count).unwrap_or_default();
-        match Pin::new(&mut *socket).poll_write_vectored(cx, slices) {
-            Poll::Ready(Ok(written)) if written > 0 => advance(waiting, written),
-            Poll::Ready(_) => return Poll::Ready(Err(Closed::Lost)),
-            Poll::Pending => {
-                return match socket.life().poll_signal(cx) {
-                    Poll::Ready(Signal::Drain) => Poll::Ready(Err(Closed::Drained)),
-                    Poll::Ready(Signal::Expired) => Poll::Ready(Err(Closed::Lost)),
-                    Poll::Pending => Poll::Pending,
-                };
-            }
-        }
-    }
-    Poll::Ready(Ok(()))
-}
-
-fn advance(waiting: &mut std::collections::VecDeque<Bytes>, mut written: usize) {
-    while let Some(piece) = waiting.front_mut() {
-        if piece.len() > written {
-            piece.advance(written);
-            return;
-        }
-        written -= piece.len();
-        waiting.pop_front();
+    async fn send(&mut self, out: &mut VecDeque<Bytes>) -> Result<(), Closed> {
+        std::future::poll_fn(|cx| match self.socket.poll_send(cx, out) {
+            Poll::Ready(sent) => Poll::Ready(sent.map_err(|_| Closed::Lost)),
+            Poll::Pending => self.socket.life().poll_signal(cx).map(|signal| {
+                Err(match signal {
+                    Signal::Drain => Closed::Drained,
+                    Signal::Expired => Closed::Lost,
+                })
+            }),
+        })
+        .await?;
+        out.shrink_to(16);
+        Ok(())
     }
 }

@@ -102,7 +102,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Fault`]; what follows has no meaning then.
-    pub fn next(&mut self) -> Result<Option<Message>, Fault> {
+    pub fn message(&mut self) -> Result<Option<Message>, Fault> {
         loop {
             let Some(head) = self.head()? else {
                 return Ok(None);
@@ -268,13 +268,13 @@ fn close(payload: &[u8]) -> Result<Message, Fault> {
 /// 5.3. Eight bytes at a time.
 fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;
-    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let wide = u64::from_le_bytes([a, b, c, d, a, b, c, d]);
     if wide == 0 {
         return;
     }
     let (words, rest) = payload.as_chunks_mut::<8>();
     for word in words {
-        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+        *word = (u64::from_le_bytes(*word) ^ wide).to_le_bytes();
     }
     for (byte, mask) in rest.iter_mut().zip(mask.iter().cycle()) {
         *byte ^= mask;
@@ -317,7 +317,7 @@ mod tests {
         let mut decoder = Decoder::new(MAX);
         decoder.feed(bytes);
         let mut messages = Vec::new();
-        while let Some(message) = decoder.next()? {
+        while let Some(message) = decoder.message()? {
             messages.push(message);
         }
         Ok(messages)
@@ -426,7 +426,7 @@ mod tests {
     fn between_messages_nothing_is_held() {
         let mut decoder = Decoder::new(MAX);
         decoder.feed(&frame(0x81, b"hello"));
-        assert_eq!(decoder.next(), Ok(Some(text("hello"))));
+        assert_eq!(decoder.message(), Ok(Some(text("hello"))));
         assert_eq!(
             (decoder.inbound.capacity(), decoder.partial.is_none()),
             (0, true)
@@ -452,7 +452,7 @@ mod tests {
                 rest = after;
                 decoder.feed(piece);
                 while let Ok(messages) = &mut pieces {
-                    match decoder.next() {
+                    match decoder.message() {
                         Ok(Some(message)) => messages.push(message),
                         Ok(None) => break,
                         Err(fault) => pieces = Err(fault),

@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
-use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 
 use super::{Decoder, Fault, Message};
 use crate::{Life, Socket};
@@ -61,7 +61,7 @@ impl WebSocket {
     /// [`Fault`]: the close frame with its code waits to be flushed.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Fault>>> {
         loop {
-            match self.decoder.next() {
+            match self.decoder.message() {
                 Ok(Some(message)) => {
                     self.react(&message);
                     return Poll::Ready(Some(Ok(message)));
@@ -151,37 +151,7 @@ impl WebSocket {
     /// # Errors
     /// What the socket says.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        const SLICES: usize = 64;
-        while let Some(first) = self.outbound.front() {
-            let socket = Pin::new(&mut self.socket);
-            let written = if self.outbound.len() == 1 {
-                ready!(socket.poll_write(cx, first))?
-            } else {
-                let mut slices = [IoSlice::new(&[]); SLICES];
-                let count = slices
-                    .iter_mut()
-                    .zip(&self.outbound)
-                    .map(|(slice, piece)| *slice = IoSlice::new(piece))
-                    .count();
-                ready!(socket.poll_write_vectored(cx, slices.get(..count).unwrap_or_default()))?
-            };
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.advance(written);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn advance(&mut self, mut written: usize) {
-        while let Some(piece) = self.outbound.front_mut() {
-            if piece.len() > written {
-                piece.advance(written);
-                return;
-            }
-            written -= piece.len();
-            self.outbound.pop_front();
-        }
+        self.socket.poll_send(cx, &mut self.outbound)
     }
 
     /// [`WebSocket::poll_flush`] as a future; cancel-safe.
