@@ -122,7 +122,7 @@ impl<'a> Object<'a> {
                 self.out.push(b':');
             }
             Format::Cbor | Format::MessagePack => {
-                self.format.encode(&Value::String(key.into()), self.out)
+                self.format.encode(&Value::String(key.into()), self.out);
             }
         }
         self.first = false;
@@ -137,7 +137,7 @@ impl<'a> Object<'a> {
         match self.format {
             Format::Json => json::encode_string(value, self.out),
             Format::Cbor | Format::MessagePack => {
-                self.format.encode(&Value::String(value.into()), self.out)
+                self.format.encode(&Value::String(value.into()), self.out);
             }
         }
     }

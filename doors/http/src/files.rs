@@ -98,7 +98,7 @@ impl Folder {
                 }
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, folder = %self.root.display(), "cannot list the folder of files, the list stays")
+                    tracing::warn!(%error, folder = %self.root.display(), "cannot list the folder of files, the list stays");
                 }
                 Err(error) => return Err(io::Error::other(error)),
             }

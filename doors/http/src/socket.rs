@@ -269,7 +269,7 @@ impl Client {
         for delivery in deliveries.drain(..) {
             match delivery {
                 Delivery::Event { event, .. } => {
-                    self.stream.say_framed(event::frame(&event, self.format))
+                    self.stream.say_framed(event::frame(&event, self.format));
                 }
                 Delivery::Answer { tag, answer } => {
                     let answer = self.answer(tag, answer);

@@ -104,15 +104,16 @@ fn parse_path(text: &str, limits: &Limits) -> Result<(Path, bool, Option<Ending>
     for (index, raw) in rest.split('/').enumerate() {
         let mut segment = decode(raw)?;
         let last = index + 1 == count;
-        if last && !children {
-            if let Some((cut, found)) = split_ending(&segment) {
-                segment = Cow::Owned(cut.to_owned());
-                ending = Some(found);
-                // `/a/.cbor` is `/a/` in CBOR, `/.cbor` the whole tree.
-                if segment.is_empty() {
-                    emptied = true;
-                    break;
-                }
+        if last
+            && !children
+            && let Some((cut, found)) = split_ending(&segment)
+        {
+            segment = Cow::Owned(cut.to_owned());
+            ending = Some(found);
+            // `/a/.cbor` is `/a/` in CBOR, `/.cbor` the whole tree.
+            if segment.is_empty() {
+                emptied = true;
+                break;
             }
         }
         segments.push(unescape(segment)?);
