@@ -465,6 +465,7 @@ fn refused(problem: &Problem) -> Response<Body> {
         detail = problem.detail(),
         "request refused"
     );
+    counter!("sapwood_http_problems_total", "code" => problem.code()).increment(1);
     respond::problem(problem)
 }
 

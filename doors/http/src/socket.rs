@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use metrics::gauge;
+use metrics::{counter, gauge};
 use sapwood_core::{Answer, AtEnd, Condition, Connect, Delivery, Session, Write, WriteError};
 use sapwood_net::http::{Caller, Reply};
 use sapwood_net::websocket::{Fault, Kind, Message, Opening, OpeningError, WebSocket};
@@ -125,7 +125,7 @@ async fn echo(stream: &mut WebSocket) -> (Closed, bool) {
             Some(Ok(Message::Binary(bytes))) => stream.say(Kind::Binary, bytes),
             Some(Ok(Message::Ping(_) | Message::Pong)) => {}
             Some(Ok(Message::Close(_))) => return (Closed::Orderly, true),
-            Some(Err(_)) => return (Closed::Refused("websocket framing"), false),
+            Some(Err(fault)) => return (refused(fault), false),
             None => return (Closed::Lost, true),
         }
         if stream.flush().await.is_err() {
@@ -145,6 +145,17 @@ fn opening(asked: &Asked) -> Result<Opening, Problem> {
             Problem::new(&problem::BAD_HEADER, error.to_string())
         }
     })
+}
+
+/// The end of a connection whose client broke the framing or a limit; it has been told why.
+fn refused(fault: Fault) -> Closed {
+    let reason = match fault {
+        Fault::Protocol(_) => "websocket framing",
+        Fault::NotUtf8 => "websocket text that is not UTF-8",
+        Fault::TooLarge(_) => "websocket message too large",
+    };
+    counter!("sapwood_http_websocket_faults_total", "reason" => reason).increment(1);
+    Closed::Refused(reason)
 }
 
 /// One client of a plain WebSocket.
@@ -223,7 +234,7 @@ impl Client {
                 Turn::Deliveries => self.deliver(),
                 Turn::Message(Ok(Message::Close(_))) => break (Closed::Orderly, true),
                 Turn::Message(Ok(message)) => self.read(&message),
-                Turn::Message(Err(_)) => break (Closed::Refused("websocket framing"), false),
+                Turn::Message(Err(fault)) => break (refused(fault), false),
                 Turn::Tick if self.silent >= 2 => break (Closed::Lost, true),
                 Turn::Tick => {
                     self.silent += 1;
