@@ -49,6 +49,8 @@ pub(crate) struct RowCache<V> {
 struct Entry<V> {
     value: Option<V>,
     read_at: u64,
+    /// As weighed when it came in: a row grows by its encoded forms, and the cache must take off what it put on.
+    bytes: u64,
 }
 
 #[derive(Clone)]
@@ -56,8 +58,7 @@ struct ByBytes;
 
 impl<V: Weigh> Weighter<Key, Entry<V>> for ByBytes {
     fn weight(&self, key: &Key, entry: &Entry<V>) -> u64 {
-        let value = entry.value.as_ref().map_or(0, Weigh::weigh);
-        ENTRY_BYTES + (key.len() + value) as u64
+        ENTRY_BYTES + key.len() as u64 + entry.bytes
     }
 }
 
@@ -82,11 +83,13 @@ impl<V: Clone + Weigh> RowCache<V> {
 
     /// Notes what a reader at `generation` found.
     pub(crate) fn insert(&self, key: Key, value: Option<V>, generation: u64) {
+        let bytes = value.as_ref().map_or(0, Weigh::weigh) as u64;
         self.entries.insert(
             key,
             Entry {
                 value,
                 read_at: generation,
+                bytes,
             },
         );
     }
