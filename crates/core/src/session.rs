@@ -171,7 +171,7 @@ impl Session {
             at_end: 0,
             leaves: false,
             in_flight: 0,
-            seen: database.view().seq(),
+            seen: 0,
             database,
         }
     }
@@ -216,6 +216,12 @@ impl Session {
             return Err(WatchError::TooMany { max });
         }
         let id = WatchId(self.next_number());
+        let has = self.has_already(&start);
+        self.seen = if self.watches.is_empty() {
+            has
+        } else {
+            self.seen.min(has)
+        };
         // Messages come at once, changes when the state has been told.
         self.slots.insert(id.slot());
         self.database
@@ -223,6 +229,17 @@ impl Session {
         let watch = Watch::new(&self.database, spec, start);
         self.watches.push((id, watch));
         Ok(id)
+    }
+
+    /// The commit up to which a client has everything that begins so.
+    fn has_already(&self, start: &Start) -> u64 {
+        match start {
+            Start::Since(version) if version.log == self.database.log_id() => version
+                .seq
+                .saturating_sub(u64::from(version.part.is_some())),
+            Start::State | Start::Since(_) => 0,
+            Start::Now => self.database.view().seq(),
+        }
     }
 
     /// Ends a watch. Nothing more comes for it.

@@ -514,3 +514,23 @@ async fn much_that_was_missed_is_replayed_and_not_reset() {
     );
     core.close();
 }
+
+#[tokio::test]
+async fn what_a_client_may_resume_from_never_runs_ahead_of_what_it_was_told() {
+    let (core, database, _) = memory();
+    let since = done(&database, [put("/a", "1")]).await.version;
+    let newest = done(&database, [put("/a", "2")]).await.version;
+    let mut session = connect(&database);
+    session
+        .watch(WatchSpec::Tree(path("/a")), Start::Since(since.clone()))
+        .unwrap();
+    assert_eq!(session.last_seen(), since);
+    assert_eq!(next(&mut session, 1).await, ["put /a 2"]);
+    assert_eq!(session.last_seen(), newest);
+    let mut session = connect(&database);
+    watch_tree(&mut session, "/a");
+    assert_eq!(session.last_seen().seq, 0);
+    assert_eq!(next(&mut session, 1).await, ["put /a 2"]);
+    assert_eq!(session.last_seen(), newest);
+    core.close();
+}
