@@ -287,21 +287,22 @@ impl Guarded {
         counter!("sapwood_http_refused_total", "code" => refusal.code()).increment(1);
         // Whether it arrives does not matter any more: the connection ends.
         drop(self.socket.write_all(&refusal_answer(refusal)).await);
-        self.shutdown().await;
+        self.shutdown(true).await;
         Closed::Refused(refusal.code())
     }
 
     async fn close(mut self, closed: Closed) -> Closed {
-        self.shutdown().await;
+        let linger = matches!(closed, Closed::Orderly | Closed::Refused(_));
+        self.shutdown(linger).await;
         closed
     }
 
-    /// Says that nothing more comes, and reads on for a moment, so that a client that is still sending
-    /// gets the answer instead of a reset.
-    async fn shutdown(&mut self) {
+    /// Says that nothing more comes, and reads on for a moment, so that a client that is still sending (a body that was refused for
+    /// its size, say) gets the answer instead of a reset. Who has sent all closes at once.
+    async fn shutdown(&mut self, linger: bool) {
         const LINGER: Duration = Duration::from_millis(500);
         drop(self.socket.shutdown().await);
-        if self.refusal.is_some() {
+        if linger {
             let mut bytes = [0; 512];
             drop(
                 tokio::time::timeout(LINGER, async {
