@@ -182,10 +182,9 @@ pub(crate) fn replay_tree(
         .ops
         .iter()
         .enumerate()
-        .filter(|(index, op)| {
-            let touches = op.path.starts_with(at)
-                || at.starts_with(&op.path) && reaches_below(&op.path, &op.kind, at);
-            touches && !is_overwritten(commit, *index)
+        .filter(|(_, op)| {
+            op.path.starts_with(at)
+                || at.starts_with(&op.path) && reaches_below(&op.path, &op.kind, at)
         })
         .map(|(index, _)| index)
         .collect();
@@ -214,24 +213,6 @@ pub(crate) fn replay_tree(
         events.extend(event.map(Arc::new));
     }
     events
-}
-
-/// Whether a later operation of the same commit says all that there is at this one's path: only that one is told.
-pub(crate) fn is_overwritten(commit: &Commit, index: usize) -> bool {
-    let Some(op) = commit.ops.get(index) else {
-        return false;
-    };
-    commit
-        .ops
-        .iter()
-        .skip(index + 1)
-        .any(|later| match &later.kind {
-            OpKind::Put { .. } | OpKind::Delete => op.path.starts_with(&later.path),
-            OpKind::Merge { .. }
-            | OpKind::PutRecord { .. }
-            | OpKind::DeleteRecord
-            | OpKind::Mark => false,
-        })
 }
 
 /// What an operation above a watch says to it: its own value there, as the operation says it.

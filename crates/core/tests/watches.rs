@@ -466,26 +466,6 @@ async fn a_record_stream_goes_on_behind_a_part_of_a_commit() {
 }
 
 #[tokio::test]
-async fn of_what_a_commit_writes_twice_only_the_last_is_told() {
-    let (core, database, _) = memory();
-    let mut session = connect(&database);
-    watch_tree(&mut session, "/m");
-    next(&mut session, 1).await;
-    done(
-        &database,
-        [
-            put("/m/9", "1"),
-            put("/m/9/a", "2"),
-            delete("/m/9"),
-            put("/m/8", "3"),
-        ],
-    )
-    .await;
-    assert_eq!(next(&mut session, 2).await, ["delete.2 /m/9", "put /m/8 3"]);
-    core.close();
-}
-
-#[tokio::test]
 async fn much_that_was_missed_is_replayed_and_not_reset() {
     let (core, database, _) = memory();
     let since = done(&database, [put("/big/0", "0")]).await.version;

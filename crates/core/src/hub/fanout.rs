@@ -310,7 +310,7 @@ fn tellings(trees: &PathIndex, published: &Published) -> BTreeMap<Path, Vec<Tell
     let mut tellings: BTreeMap<Path, Vec<Telling>> = BTreeMap::new();
     let mut from_above: BTreeMap<&Path, usize> = BTreeMap::new();
     for (part, op) in published.commit.ops.iter().enumerate() {
-        if matches!(op.kind, OpKind::Mark) || tell::is_overwritten(&published.commit, part) {
+        if matches!(op.kind, OpKind::Mark) {
             continue;
         }
         let mut state = None;
