@@ -469,6 +469,15 @@ fn refused(problem: &Problem) -> Response<Body> {
     respond::problem(problem)
 }
 
+/// The database's newest commit, as a stream's head names it.
+pub(crate) fn newest(database: &Database) -> Result<String, Problem> {
+    let reading = database.read(&anonymous(), &Path::root());
+    let denied = |_| write::refused(&sapwood_core::WriteError::Denied { path: Path::root() });
+    reading
+        .map(|reading| reading.version().to_string())
+        .map_err(denied)
+}
+
 /// Says the database's newest commit where the answer does not name one itself.
 fn stamped(mut reply: Reply, database: &Database) -> Reply {
     if let Reply::Response(response) = &mut reply

@@ -31,7 +31,7 @@ const GOING_AWAY: u16 = 1001;
 
 /// Opens a WebSocket: one that a door has mounted if the client offers it, else the plain one of the path.
 pub(crate) fn open(site: &Arc<Site>, asked: Asked, caller: &Arc<Caller>) -> Result<Reply, Problem> {
-    let opening = opening(&asked)?;
+    let mut opening = opening(&asked)?;
     if let Some((subprotocol, door)) = caller
         .mounts
         .subprotocol(opening.offered.iter().map(String::as_str))
@@ -61,6 +61,7 @@ pub(crate) fn open(site: &Arc<Site>, asked: Asked, caller: &Arc<Caller>) -> Resu
     }
     let (spec, start) = (watch::spec(&asked)?, watch::start(&asked)?);
     let format = asked.stream_format();
+    opening.add_field("Sapwood-Version", &crate::door::newest(&asked.database)?);
     let mut session = asked.database.connect(Connect {
         protocol: "websocket",
         peer: Some(caller.info.peer),

@@ -46,7 +46,7 @@ pub(crate) fn open(
     session
         .watch(spec, start)
         .map_err(|error| watch::refused(&error))?;
-    let head = head(origin);
+    let head = head(origin, &crate::door::newest(&asked.database)?);
     let interval = Duration::from_secs(site.config.comment_interval_s.max(1));
     Ok(Reply::Takeover(Box::new(move |socket| {
         async move {
@@ -62,7 +62,7 @@ pub(crate) fn open(
     })))
 }
 
-fn head(origin: Option<&HeaderValue>) -> String {
+fn head(origin: Option<&HeaderValue>, version: &str) -> String {
     let mut head = String::from(
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
          X-Accel-Buffering: no\r\nVary: Accept\r\nConnection: close\r\n",
@@ -74,7 +74,10 @@ fn head(origin: Option<&HeaderValue>) -> String {
             "Vary: Origin\r\nAccess-Control-Allow-Origin: {origin}\r\nAccess-Control-Allow-Credentials: true\r\n"
         );
     }
-    let _written = write!(head, "\r\n: sapwood\nretry: {RETRY_MS}\n\n");
+    let _written = write!(
+        head,
+        "Sapwood-Version: {version}\r\n\r\n: sapwood\nretry: {RETRY_MS}\n\n"
+    );
     head
 }
 

@@ -14,6 +14,8 @@ pub struct Opening {
     accept: String,
     /// The subprotocols that the client offers, its favourite first.
     pub offered: Vec<String>,
+    /// More fields of the answer, as they go out.
+    fields: String,
 }
 
 /// Why a request to open a WebSocket can't be answered with one.
@@ -72,7 +74,15 @@ impl Opening {
         Ok(Self {
             accept: accept_of(key),
             offered,
+            fields: String::new(),
         })
+    }
+
+    /// Adds a field to the answer. Name and value are the server's own.
+    pub fn add_field(&mut self, name: &str, value: &str) {
+        for piece in [name, ": ", value, "\r\n"] {
+            self.fields.push_str(piece);
+        }
     }
 
     /// Answers 101 on a socket that was taken over, and gives the frames that follow.
@@ -94,6 +104,7 @@ impl Opening {
             head.push_str(subprotocol);
             head.push_str("\r\n");
         }
+        head.push_str(&self.fields);
         head.push_str("\r\n");
         socket.write_all(head.as_bytes()).await?;
         Ok(WebSocket::new(socket, message_bytes_max))

@@ -445,3 +445,23 @@ fn the_demo_page_is_for_browsers() {
         assert_eq!(server.ask("PUT", name, &[], b"1").status, 405, "{name}");
     }
 }
+
+#[test]
+fn streams_name_the_newest_commit_in_their_heads() {
+    let server = Server::with(sapwood_http::HttpConfig::default());
+    let put = server.put("/a", "1");
+    let version = put.field("sapwood-version").unwrap().to_owned();
+    for opening in [
+        "Accept: text/event-stream",
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ] {
+        let mut client = server.connect();
+        client.send(format!("GET /a HTTP/1.1\r\nHost: localhost\r\n{opening}\r\n\r\n").as_bytes());
+        let head = client.until("\r\n\r\n");
+        assert!(
+            head.contains(&format!("Sapwood-Version: {version}\r\n"))
+                || head.ends_with(&format!("Sapwood-Version: {version}")),
+            "{head}"
+        );
+    }
+}
