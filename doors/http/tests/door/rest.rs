@@ -465,3 +465,22 @@ fn streams_name_the_newest_commit_in_their_heads() {
         );
     }
 }
+
+#[test]
+fn a_head_of_the_root_says_what_a_browser_would_get() {
+    let server = Server::with(sapwood_http::HttpConfig::default());
+    let head = server.ask("HEAD", "/", &["Accept: text/html"], b"");
+    assert_eq!(head.status, 200);
+    assert!(head.field("content-type").unwrap().starts_with("text/html"));
+}
+
+#[test]
+fn the_conditions_of_a_post_are_about_the_path_that_the_url_names() {
+    let server = Server::with(sapwood_http::HttpConfig::default());
+    server.put("/k/r", "{}");
+    let typed = "Content-Type: application/json";
+    let post = |field: &str| server.ask("POST", "/k/r", &[typed, field], b"1").status;
+    assert_eq!(post("If-Match: *"), 201);
+    assert_eq!(post("If-Match: \"other\""), 412);
+    assert_eq!(post("If-None-Match: *"), 412);
+}
