@@ -5,6 +5,8 @@
 
 mod connection;
 mod door;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod http;
 mod life;
 mod listener;
