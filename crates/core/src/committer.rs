@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::clock::Clock;
 use crate::commit::{self, Context, Decided};
 use crate::gate::{Claims, Gate};
-use crate::hub::{HubHandle, HubRequest, MessageReply, Published};
+use crate::hub::{Applied, HubHandle, HubRequest, MessageReply};
 use crate::lease::{self, Effect};
 use crate::outbox::Outbox;
 use crate::queue::Queue;
@@ -86,9 +86,8 @@ pub(crate) struct Status {
 /// A group of commits on its way to the log.
 struct Group {
     log: LogId,
-    working: Working,
     /// The state that the next write is decided on.
-    view: View,
+    working: Working,
     next: u64,
     entries: Vec<Bytes>,
     entry_bytes: usize,
@@ -100,7 +99,7 @@ struct Group {
 }
 
 enum Step {
-    Commit(Published),
+    Commit(Applied),
     Message {
         path: Path,
         message: Message,
@@ -175,11 +174,9 @@ impl Committer {
     }
 
     fn begin(&self) -> Group {
-        let working = self.store.begin();
         Group {
             log: self.log.id(),
-            view: working.view(),
-            working,
+            working: self.store.begin(),
             next: self.log.next().0,
             entries: Vec::new(),
             entry_bytes: 0,
@@ -273,7 +270,14 @@ impl Committer {
         };
         // A bug in deciding one write must not take the database down with it.
         let decided = catch_unwind(AssertUnwindSafe(|| {
-            commit::decide(&context, &group.view, claims, session, write, effects)
+            commit::decide(
+                &context,
+                group.working.view(),
+                claims,
+                session,
+                write,
+                effects,
+            )
         }));
         let Ok(decided) = decided else {
             metrics::counter!("sapwood_panics_total").increment(1);
@@ -288,10 +292,7 @@ impl Committer {
             outcomes,
         } = decided?;
         self.note_leases(&commit.effects);
-        let before = std::mem::replace(
-            &mut group.view,
-            group.working.apply(commit.seq, &changes, &private),
-        );
+        group.working.apply(commit.seq, &changes, &private);
         let committed = Committed {
             version: Version::new(group.log, commit.seq),
             ops: outcomes,
@@ -299,11 +300,7 @@ impl Committer {
         group.next += 1;
         group.entry_bytes += entry.len();
         group.entries.push(entry);
-        group.steps.push(Step::Commit(Published {
-            commit,
-            before,
-            after: group.view.clone(),
-        }));
+        group.steps.push(Step::Commit(Applied { commit, changes }));
         Ok(committed)
     }
 
@@ -342,6 +339,7 @@ impl Committer {
                     let commits = std::mem::take(&mut commits);
                     self.hub.tell(HubRequest::Group {
                         commits,
+                        view: None,
                         answers: Vec::new(),
                     });
                     self.hub.tell(HubRequest::Publish {
@@ -355,6 +353,7 @@ impl Committer {
         if !commits.is_empty() || !for_sessions.is_empty() {
             self.hub.tell(HubRequest::Group {
                 commits,
+                view: Some(self.store.view()),
                 answers: for_sessions,
             });
         }
@@ -391,7 +390,7 @@ impl Committer {
 
     /// Does what a session left to be done, and removes what it owned: in one commit.
     fn end_session(&mut self, group: &mut Group, session: SessionId, claims: &Claims) {
-        let (mut ops, messages) = match what_remains(&group.view, session) {
+        let (mut ops, messages) = match what_remains(group.working.view(), session) {
             Ok(Some(remains)) => remains,
             Ok(None) => return,
             Err(error) => {

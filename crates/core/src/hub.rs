@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use sapwood_store::rows::View;
-use sapwood_tree::Path;
+use sapwood_tree::{Path, RowChanges};
 use tokio::sync::oneshot;
 
 use crate::LogId;
@@ -35,17 +35,25 @@ use topics::Topics;
 /// How many requests may wait for the hub. When as many do, the committer waits: it must not run ahead of those who are told.
 const REQUESTS_MAX: usize = 1024;
 
-/// A commit with the states before and after it.
-pub(crate) struct Published {
+/// A commit with the rows that it changed.
+pub(crate) struct Applied {
     pub(crate) commit: Arc<Commit>,
-    pub(crate) before: View,
-    pub(crate) after: View,
+    pub(crate) changes: RowChanges,
+}
+
+/// A commit with the states before and after it.
+struct Published {
+    commit: Arc<Commit>,
+    before: View,
+    after: View,
 }
 
 pub(crate) enum HubRequest {
     /// Commits, in order, and the answers that come behind them.
     Group {
-        commits: Vec<Published>,
+        commits: Vec<Applied>,
+        /// The state after the last of them, where it is at hand.
+        view: Option<View>,
         answers: Vec<(Arc<Outbox>, u64, Outcome)>,
     },
     /// An answer to be put behind the events up to a commit.
@@ -216,18 +224,12 @@ impl Hub {
 
     fn handle(&mut self, request: HubRequest) {
         match request {
-            HubRequest::Group { commits, answers } => {
-                // A bug in telling must not leave anybody with half of it: all begin again.
-                if catch_unwind(AssertUnwindSafe(|| self.fan_out(&commits))).is_err() {
-                    metrics::counter!("sapwood_panics_total").increment(1);
-                    tracing::error!("telling commits panicked; all watches begin again");
-                    self.lose_all();
-                }
-                commits
-                    .into_iter()
-                    .for_each(|published| self.remember(published));
-                self.passed.store(self.processed, Ordering::Release);
-                self.answer_those_behind();
+            HubRequest::Group {
+                commits,
+                view,
+                answers,
+            } => {
+                self.pass(commits, view);
                 answers
                     .into_iter()
                     .for_each(|(outbox, tag, outcome)| outbox.answer(tag, outcome));
@@ -276,6 +278,51 @@ impl Hub {
         }
     }
 
+    /// Tells commits to those whom they touch, and remembers them.
+    fn pass(&mut self, commits: Vec<Applied>, view: Option<View>) {
+        let view = if self.is_watched() || view.is_none() {
+            let published = self.states_of(&commits);
+            // A bug in telling must not leave anybody with half of it: all begin again.
+            if catch_unwind(AssertUnwindSafe(|| self.fan_out(&published))).is_err() {
+                metrics::counter!("sapwood_panics_total").increment(1);
+                tracing::error!("telling commits panicked; all watches begin again");
+                self.lose_all();
+            }
+            view.or_else(|| published.last().map(|last| last.after.clone()))
+        } else {
+            view
+        };
+        if let Some(view) = view {
+            self.view = view;
+        }
+        commits
+            .into_iter()
+            .for_each(|applied| self.remember(applied.commit));
+        self.passed.store(self.processed, Ordering::Release);
+        self.answer_those_behind();
+    }
+
+    /// The states between commits are made here and not by the committer: most commits touch nobody, and all wait for it.
+    fn states_of(&self, commits: &[Applied]) -> Vec<Published> {
+        let mut before = self.view.clone();
+        let mut published = Vec::with_capacity(commits.len());
+        for Applied { commit, changes } in commits {
+            let after = before.after(commit.seq, changes);
+            let before = std::mem::replace(&mut before, after.clone());
+            published.push(Published {
+                commit: Arc::clone(commit),
+                before,
+                after,
+            });
+        }
+        published
+    }
+
+    fn is_watched(&self) -> bool {
+        let paths = [&self.trees, &self.children, &self.records];
+        paths.iter().any(|index| !index.is_empty()) || !self.topics.is_empty()
+    }
+
     fn lose_all(&self) {
         for index in [&self.trees, &self.children, &self.records] {
             index.for_each(Watcher::lose);
@@ -283,11 +330,10 @@ impl Hub {
         self.topics.for_each(Watcher::lose);
     }
 
-    fn remember(&mut self, published: Published) {
-        self.processed = published.commit.seq;
-        self.view = published.after;
-        self.recent_weight += published.commit.weight;
-        self.recent.push_back(published.commit);
+    fn remember(&mut self, commit: Arc<Commit>) {
+        self.processed = commit.seq;
+        self.recent_weight += commit.weight;
+        self.recent.push_back(commit);
         while self.recent_weight > self.settings.recent_bytes {
             let Some(oldest) = self.recent.pop_front() else {
                 break;

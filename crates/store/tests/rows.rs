@@ -82,13 +82,22 @@ fn cut(at: &str) -> RowChanges {
 
 fn commit(store: &RowStore, seq: u64, changes: &RowChanges) -> View {
     let mut working = store.begin();
-    let view = working.apply(seq, changes, &Vec::new());
+    working.apply(seq, changes, &Vec::new());
     store.publish(working);
-    view
+    store.view()
 }
 
-fn said(row: &Row) -> (RowKind, u64, u64, Value) {
+fn said(row: &Row) -> Said {
     (row.kind, row.version, row.written, row.fragment.clone())
+}
+
+type Said = (RowKind, u64, u64, Value);
+
+/// All rows but the root's, in order.
+fn rows_below(view: &View) -> Vec<(Path, Said)> {
+    let rows = view.scan(&Path::root(), None, usize::MAX).unwrap();
+    let said = rows.into_iter().map(|(path, row)| (path, said(&row)));
+    said.collect()
 }
 
 /// Everything below a path, in steps of `max`.

@@ -25,6 +25,10 @@ pub(crate) struct Topics {
 }
 
 impl Topics {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.filters.is_empty()
+    }
+
     pub(crate) fn insert(&mut self, filter: &TopicFilter, watcher: Watcher) {
         self.filters.remove(filter, &watcher);
         self.filters.insert(filter, watcher);
@@ -41,7 +45,7 @@ impl Topics {
 
     /// Tells the topics that these commits touch: what was written at its commit, what follows from something in it once, at the
     /// last commit of the group that touches it.
-    pub(crate) fn tell(&self, commits: &[Published], log: LogId, deferred: &mut Deferred) {
+    pub(super) fn tell(&self, commits: &[Published], log: LogId, deferred: &mut Deferred) {
         if self.filters.is_empty() {
             return;
         }

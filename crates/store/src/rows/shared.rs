@@ -74,12 +74,9 @@ impl Shared {
         let mut line = self.line.lock();
         debug_assert!(!line.working, "one working view at a time");
         line.working = true;
-        let state = self.view.load();
         Working {
             shared: Arc::clone(self),
-            seq: state.seq,
-            recent: state.recent.clone(),
-            base: Arc::clone(&state.base),
+            view: self.view(),
             changed: false,
             published: false,
         }
@@ -93,14 +90,10 @@ impl Shared {
             self.wake.notify_one();
             return;
         }
-        let recent = std::mem::take(&mut working.recent);
+        // The keeper may have put another base under the published view meanwhile.
         let base = Arc::clone(&self.view.load().base);
-        self.store(State {
-            seq: working.seq,
-            recent,
-            base,
-            cache: Arc::clone(&self.cache),
-        });
+        Arc::make_mut(&mut working.view.0).base = base;
+        self.view.store(Arc::clone(&working.view.0));
         if self.in_memory {
             if super::sweep::in_memory(self, &mut line) {
                 self.wake.notify_one();
@@ -296,7 +289,7 @@ mod tests {
                     applied.send(seq).unwrap();
                     if seq == 90 {
                         // Nothing is on its way to the disk any more: waiting would be for ever.
-                        assert!(working.recent.bytes > 1_000);
+                        assert!(working.view.0.recent.bytes > 1_000);
                     }
                 }
                 drop(applied);

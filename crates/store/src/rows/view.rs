@@ -4,13 +4,13 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sapwood_tree::{Path, Row, Rows, RowsError, Skip};
+use sapwood_tree::{Path, Row, RowChanges, Rows, RowsError, Skip};
 
 use super::cache::RowCache;
 use super::cuts::Cuts;
 use super::engine::{self, EngineError, EngineView};
 use super::merge::{EngineCursor, Found, Merge};
-use super::overlay::{Layer, Peek};
+use super::overlay::{Layer, Peek, Slot};
 use super::stem::{self, Key};
 
 /// The rows of a database as of one commit. Never changes; cheap to clone and to send.
@@ -20,6 +20,7 @@ use super::stem::{self, Key};
 pub struct View(pub(crate) Arc<State>);
 
 /// A view's parts, the newest first.
+#[derive(Clone)]
 pub(crate) struct State {
     pub(crate) seq: u64,
     /// Rows of the commits since the last freeze.
@@ -60,6 +61,14 @@ impl View {
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.0.seq
+    }
+
+    /// The view as of the next commit, `seq`, but for its private rows, which stay as they are here.
+    #[must_use]
+    pub fn after(&self, seq: u64, changes: &RowChanges) -> Self {
+        let mut state = State::clone(&self.0);
+        state.apply(seq, changes);
+        Self(Arc::new(state))
     }
 
     /// The value of a private row: one that is not part of the tree.
@@ -161,6 +170,37 @@ impl Rows for View {
 }
 
 impl State {
+    /// Lays a commit's rows over those that are here.
+    pub(crate) fn apply(&mut self, seq: u64, changes: &RowChanges) {
+        debug_assert!(seq > self.seq, "commits come in order");
+        self.seq = seq;
+        for path in &changes.cuts {
+            self.recent.cuts.insert(stem::stem(&path.key()), seq);
+        }
+        let in_memory = self.in_memory();
+        for (path, row) in &changes.rows {
+            let key = key_of(path);
+            if row.is_none() && in_memory {
+                self.recent.unset(&key);
+            } else {
+                self.recent.set(key, Slot::new(row.clone()));
+            }
+        }
+    }
+
+    pub(crate) fn set_private(&mut self, key: Key, value: Option<Bytes>) {
+        if value.is_none() && self.in_memory() {
+            self.recent.unset_private(&key);
+        } else {
+            self.recent.set_private(key, value);
+        }
+    }
+
+    /// Nothing lies below the recent rows that a deletion would have to hide.
+    fn in_memory(&self) -> bool {
+        self.base.engine.is_none() && self.base.frozen.is_none()
+    }
+
     fn find(&self, key: &[u8]) -> Result<Option<Arc<Row>>, EngineError> {
         let base = &*self.base;
         let frozen = base.frozen.as_ref().map(|frozen| &frozen.layer.rows);

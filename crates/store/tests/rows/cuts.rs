@@ -46,8 +46,10 @@ fn a_cut_is_one_small_commit_and_the_rows_go_behind_it() {
 
     let seq = commits + 2;
     let mut working = store.begin();
-    let after = working.apply(seq, &cut("/many"), &Vec::new());
-    let ahead = working.apply(seq + 1, &put(seq + 1, "/many/new", 2), &Vec::new());
+    working.apply(seq, &cut("/many"), &Vec::new());
+    let after = working.view().clone();
+    working.apply(seq + 1, &put(seq + 1, "/many/new", 2), &Vec::new());
+    let ahead = working.view().clone();
     store.publish(working);
     assert!(store.stats().backlog_bytes < 1_000);
     assert!(after.scan(&path("/many"), None, 1).unwrap().is_empty());

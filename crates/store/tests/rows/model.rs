@@ -157,7 +157,10 @@ impl Run {
         for commit in commits {
             let seq = model.seq + 1;
             let (changes, private) = commit.changes(seq, &self.paths);
-            let view = working.apply(seq, &changes, &private);
+            let beside = working.view().after(seq, &changes);
+            working.apply(seq, &changes, &private);
+            let view = working.view().clone();
+            assert_eq!(rows_below(&beside), rows_below(&view));
             model.apply(seq, &changes, &private);
             assert_same(&view, &model);
             self.assert_points(&view, &model);
