@@ -6,5 +6,6 @@
 mod decode;
 mod encode;
 
+pub(crate) use decode::read;
 pub use decode::{decode, decode_spelled};
 pub use encode::{begin_map, encode, encode_key_spelled, encode_spelled, end, map_head};

@@ -6,5 +6,6 @@
 mod decode;
 mod encode;
 
+pub(crate) use decode::read;
 pub use decode::{decode, decode_spelled};
 pub use encode::{encode, encode_key_spelled, encode_pretty, encode_spelled, encode_string};

@@ -6,6 +6,7 @@
 
 mod budget;
 pub mod cbor;
+mod decode;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod json;

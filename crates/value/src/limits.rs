@@ -9,7 +9,8 @@ pub struct Limits {
     pub value_bytes: usize,
     /// Bytes of one string, key or byte string.
     pub string_bytes: usize,
-    /// Memory that the decoded value may take, in bytes: small items cost more in memory than on the wire.
+    /// Memory that the decoded value may take, in bytes: small items cost more in memory than on the wire. It is never
+    /// taken for a value that is refused for it.
     pub memory_bytes: usize,
 }
 
@@ -19,7 +20,7 @@ impl Default for Limits {
             depth: 64,
             value_bytes: 16 << 20,
             string_bytes: 10 << 20,
-            memory_bytes: 128 << 20,
+            memory_bytes: 192 << 20,
         }
     }
 }

@@ -169,7 +169,7 @@ impl Map {
     /// If a key is there twice.
     pub fn from_entries(mut entries: Vec<(Text, Value)>) -> Result<Self, DuplicateKey> {
         if !entries.is_sorted_by(|(a, _), (b, _)| key_cmp(a, b).is_lt()) {
-            entries.sort_by(|(a, _), (b, _)| key_cmp(a, b));
+            entries.sort_unstable_by(|(a, _), (b, _)| key_cmp(a, b));
             if let Some([(key, _), _]) = entries.array_windows().find(|[(a, _), (b, _)]| a == b) {
                 return Err(DuplicateKey(key.clone()));
             }

@@ -7,5 +7,6 @@ mod decode;
 mod encode;
 mod timestamp;
 
+pub(crate) use decode::read;
 pub use decode::{decode, decode_spelled};
 pub use encode::{encode, encode_key_spelled, encode_spelled, map_head};

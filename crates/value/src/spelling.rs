@@ -17,6 +17,9 @@ use crate::{Blob, DecodeError, Map, Text, VALUE_KEY, Value};
 /// The names that are keys of their own behind a dot.
 const NAMES: [&str; 5] = ["bytes", "type", "value", "priority", "sv"];
 
+/// Memory for the paths of what one value says beside itself: each is whole, and many may share a long beginning.
+const PATHS_BYTES_MAX: usize = 32 << 20;
+
 /// A value with what its spelling said beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spelled {
@@ -73,6 +76,9 @@ pub enum SpellingErrorKind {
     /// `.priority` that is none, or two for one place.
     #[error("`.priority` must be one number, string or null")]
     BadPriority,
+    /// Server values and priorities whose paths take too much memory.
+    #[error("server values and priorities at too many places")]
+    TooMany,
 }
 
 impl SpellingError {
@@ -83,6 +89,7 @@ impl SpellingError {
             SpellingErrorKind::BadBytes => "bad_bytes",
             SpellingErrorKind::BadServerValue => "bad_server_value",
             SpellingErrorKind::BadPriority => "bad_priority",
+            SpellingErrorKind::TooMany => "too_large",
         }
     }
 }
@@ -144,6 +151,8 @@ struct Reader {
     path: Vec<Text>,
     server_values: Vec<(Vec<Text>, ServerValue)>,
     priorities: Vec<(Vec<Text>, Value)>,
+    /// What the paths in both take.
+    paths_bytes: usize,
 }
 
 /// A map taken apart: what its reserved keys hold, and the rest.
@@ -217,7 +226,8 @@ impl Reader {
         if let Some(server) = server {
             let server = server_value(server)
                 .ok_or_else(|| self.error(SpellingErrorKind::BadServerValue))?;
-            self.server_values.push((self.path.clone(), server));
+            let path = self.place()?;
+            self.server_values.push((path, server));
             return Ok(Value::Null);
         }
         match value {
@@ -245,8 +255,20 @@ impl Reader {
         if !fits || twice {
             return Err(self.error(SpellingErrorKind::BadPriority));
         }
-        self.priorities.push((self.path.clone(), priority));
+        let path = self.place()?;
+        self.priorities.push((path, priority));
         Ok(())
+    }
+
+    /// Where we are, to be kept.
+    fn place(&mut self) -> Result<Vec<Text>, SpellingError> {
+        let entry = size_of::<(Vec<Text>, Value)>();
+        let keys = self.path.iter().map(|key| size_of::<Text>() + key.len());
+        self.paths_bytes += entry + keys.sum::<usize>();
+        if self.paths_bytes > PATHS_BYTES_MAX {
+            return Err(self.error(SpellingErrorKind::TooMany));
+        }
+        Ok(self.path.clone())
     }
 
     fn error(&self, kind: SpellingErrorKind) -> SpellingError {
@@ -456,6 +478,22 @@ mod tests {
         assert_eq!(
             code(r#"{".priority":1,".value":{".priority":2}}"#),
             "bad_priority"
+        );
+    }
+
+    #[test]
+    fn many_server_values_below_a_long_key_do_not_take_its_length_each() {
+        let key = "k".repeat(64 << 10);
+        let many = vec![r#"{".sv":"timestamp"}"#; 2_000].join(",");
+        assert_eq!(code(&format!("{{\"{key}\":[{many}]}}")), "too_large");
+        let many = vec![r#"{".value":1,".priority":2}"#; 2_000].join(",");
+        assert_eq!(code(&format!("{{\"{key}\":[{many}]}}")), "too_large");
+        assert_eq!(
+            spelled(&format!("{{\"k\":[{many}]}}"))
+                .unwrap()
+                .priorities
+                .len(),
+            2_000
         );
     }
 

@@ -308,22 +308,30 @@ fn blob(bytes: &mut &[u8], media_type: Option<Text>) -> Result<Value, StoredErro
     Ok(Blob { data, media_type }.into())
 }
 
-/// Room for what a row usually holds; a damaged count takes no more.
-fn room(count: u64) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX).min(64)
+/// Room for what a row usually holds, then for twice as much as there is: a damaged count takes no more. A list ends
+/// with room for what it holds.
+fn make_room<T>(list: &mut Vec<T>, count: u64) {
+    const FIRST: usize = 64;
+    if list.len() == list.capacity() {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let left = count.saturating_sub(list.len());
+        list.reserve_exact(left.min(list.len().max(FIRST)));
+    }
 }
 
 fn array(bytes: &mut &[u8], count: u64, depth: usize) -> Result<Value, StoredError> {
-    let mut items = Vec::with_capacity(room(count));
+    let mut items = Vec::new();
     for _ in 0..count {
+        make_room(&mut items, count);
         items.push(value(bytes, depth + 1)?);
     }
     Ok(Value::Array(items))
 }
 
 fn map(bytes: &mut &[u8], count: u64, implied: bool, depth: usize) -> Result<Value, StoredError> {
-    let mut entries: Vec<(Text, Value)> = Vec::with_capacity(room(count));
+    let mut entries: Vec<(Text, Value)> = Vec::new();
     for _ in 0..count {
+        make_room(&mut entries, count);
         let key = take_text(bytes)?;
         if entries
             .last()

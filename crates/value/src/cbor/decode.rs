@@ -8,15 +8,14 @@
 
 use crate::budget::{Budget, Fault};
 use crate::reader::Reader;
-use crate::spelling::{self, ReadError, Spelled};
-use crate::{DecodeError, Limits, Text, Value};
+use crate::{DecodeError, Format, Limits, ReadError, Spelled, Text, Value, decode};
 
 /// Decodes one CBOR item. Every key is data, also those that [`crate::spelling`] reads.
 ///
 /// # Errors
 /// If the bytes are not one well-formed item, past a limit, or say what a value cannot: see `docs/formats.md`.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Value, DecodeError> {
-    decode_marked(bytes, limits).map(|(value, _)| value)
+    decode::plain(Format::Cbor, bytes, limits)
 }
 
 /// Decodes one CBOR item, and reads the keys of [`crate::spelling`] in it.
@@ -24,26 +23,22 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Value, DecodeError> {
 /// # Errors
 /// As [`decode`], or if the spelling is wrong.
 pub fn decode_spelled(bytes: &[u8], limits: &Limits) -> Result<Spelled, ReadError> {
-    let (value, marked) = decode_marked(bytes, limits)?;
-    Ok(if marked {
-        spelling::read(value)?
-    } else {
-        Spelled::plain(value)
-    })
+    decode::spelled(Format::Cbor, bytes, limits)
 }
 
-fn decode_marked(bytes: &[u8], limits: &Limits) -> Result<(Value, bool), DecodeError> {
+/// One pass over the bytes.
+pub(crate) fn read<const KEEPS: bool>(
+    bytes: &[u8],
+    budget: &mut Budget<KEEPS>,
+) -> Result<Value, DecodeError> {
     let mut reader = Reader::new(bytes);
-    let decoded = Budget::new(limits, bytes.len()).and_then(|mut budget| {
-        let value = Decoder {
-            reader: &mut reader,
-            budget: &mut budget,
-        }
-        .value(0)?;
-        reader.end()?;
-        Ok((value, budget.marked))
-    });
-    decoded.map_err(|fault| reader.error(fault))
+    let mut decoder = Decoder {
+        reader: &mut reader,
+        budget,
+    };
+    let value = decoder.value(0);
+    let whole = value.and_then(|value| reader.end().map(|()| value));
+    whole.map_err(|fault| reader.error(fault))
 }
 
 const BREAK: u8 = 0xFF;
@@ -61,18 +56,18 @@ impl Head {
     }
 }
 
-struct Decoder<'a, 'b> {
+struct Decoder<'a, 'b, const KEEPS: bool> {
     reader: &'b mut Reader<'a>,
-    budget: &'b mut Budget,
+    budget: &'b mut Budget<KEEPS>,
 }
 
-impl<'a> Decoder<'a, '_> {
+impl<'a, const KEEPS: bool> Decoder<'a, '_, KEEPS> {
     fn value(&mut self, depth: usize) -> Result<Value, Fault> {
         let head = self.head()?;
         match head.major {
             0 => Ok(Value::from(head.argument)),
             1 => negative(head.argument),
-            2 => Ok(Value::bytes(self.bytes(&head)?)),
+            2 => self.bytes(&head),
             3 => self.text(&head).map(Value::String),
             4 => self.array(&head, depth),
             5 => self.map(&head, depth),
@@ -103,37 +98,37 @@ impl<'a> Decoder<'a, '_> {
         })
     }
 
-    fn bytes(&mut self, head: &Head) -> Result<Vec<u8>, Fault> {
+    fn bytes(&mut self, head: &Head) -> Result<Value, Fault> {
         if !head.is_indefinite() {
-            return self.chunk(head).map(<[u8]>::to_vec);
+            let bytes = self.reader.take(head.argument)?;
+            return self.budget.bytes(bytes);
         }
         let mut bytes = Vec::new();
         while let Some(chunk) = self.next_chunk(head.major)? {
             bytes.extend_from_slice(chunk);
-            // Each chunk was counted; here the whole is held to the limit of one string.
-            self.budget.string_in_all(bytes.len())?;
+            self.budget.string(bytes.len())?;
         }
-        Ok(bytes)
+        self.budget.bytes(&bytes)
     }
 
     fn text(&mut self, head: &Head) -> Result<Text, Fault> {
         if !head.is_indefinite() {
-            let chunk = self.chunk(head)?;
-            return self.reader.utf8(chunk).map(Text::from);
+            let text = self.reader.take(head.argument)?;
+            return self.budget.text(self.reader.utf8(text)?);
         }
-        let mut text = Text::default();
+        let text = self.chunks(head)?;
+        self.budget.text(&text)
+    }
+
+    /// The whole of a text of open length.
+    fn chunks(&mut self, head: &Head) -> Result<String, Fault> {
+        let mut text = String::new();
         while let Some(chunk) = self.next_chunk(head.major)? {
             // RFC 8949, 3.2.3: a character is never split between chunks.
             text.push_str(self.reader.utf8(chunk)?);
-            self.budget.string_in_all(text.len())?;
+            self.budget.string(text.len())?;
         }
         Ok(text)
-    }
-
-    fn chunk(&mut self, head: &Head) -> Result<&'a [u8], Fault> {
-        let chunk = self.reader.take(head.argument)?;
-        self.budget.string(chunk.len())?;
-        Ok(chunk)
     }
 
     /// The next chunk of a string of open length, or none at its break.
@@ -147,7 +142,7 @@ impl<'a> Decoder<'a, '_> {
                 "a string of open length with other items in it",
             ));
         }
-        self.chunk(&head).map(Some)
+        self.reader.take(head.argument).map(Some)
     }
 
     fn at_break(&mut self) -> Result<bool, Fault> {
@@ -171,23 +166,25 @@ impl<'a> Decoder<'a, '_> {
     fn array(&mut self, head: &Head, depth: usize) -> Result<Value, Fault> {
         let depth = self.budget.enter(depth)?;
         let mut left = head.argument;
-        let mut items = Vec::new();
+        let mut items = self.budget.open()?;
         while self.another(head, &mut left)? {
             self.budget.item()?;
-            items.push(self.value(depth)?);
+            let item = self.value(depth)?;
+            self.budget.push(&mut items, item);
         }
-        Ok(Value::Array(items))
+        Ok(self.budget.array(items))
     }
 
     fn map(&mut self, head: &Head, depth: usize) -> Result<Value, Fault> {
         let depth = self.budget.enter(depth)?;
         let mut left = head.argument;
-        let mut entries = Vec::new();
+        let mut entries = self.budget.open()?;
         while self.another(head, &mut left)? {
             let key = self.key()?;
-            entries.push((key, self.value(depth)?));
+            let value = self.value(depth)?;
+            self.budget.push(&mut entries, (key, value));
         }
-        Budget::map(entries)
+        self.budget.map(entries)
     }
 
     fn key(&mut self) -> Result<Text, Fault> {
@@ -196,7 +193,7 @@ impl<'a> Decoder<'a, '_> {
             return Err(Fault::unsupported("a key that is not a string"));
         }
         if head.is_indefinite() {
-            let key = self.text(&head)?;
+            let key = self.chunks(&head)?;
             return self.budget.key(&key);
         }
         let chunk = self.reader.take(head.argument)?;

@@ -11,8 +11,9 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::budget::{Budget, Fault};
-use crate::spelling::{self, ReadError, Spelled};
-use crate::{DecodeError, DecodeErrorKind, Limits, Text, Value};
+use crate::{
+    DecodeError, DecodeErrorKind, Format, Limits, ReadError, Spelled, Text, Value, decode,
+};
 
 /// Decodes one JSON text. Every key is data, also those that [`crate::spelling`] reads.
 ///
@@ -21,7 +22,7 @@ use crate::{DecodeError, DecodeErrorKind, Limits, Text, Value};
 /// # Errors
 /// If the text is not JSON, has a key twice, a number beyond all floats, or is past a limit.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Value, DecodeError> {
-    decode_marked(bytes, limits).map(|(value, _)| value)
+    decode::plain(Format::Json, bytes, limits)
 }
 
 /// Decodes one JSON text, and reads the keys of [`crate::spelling`] in it.
@@ -29,16 +30,14 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Value, DecodeError> {
 /// # Errors
 /// As [`decode`], or if the spelling is wrong.
 pub fn decode_spelled(bytes: &[u8], limits: &Limits) -> Result<Spelled, ReadError> {
-    let (value, marked) = decode_marked(bytes, limits)?;
-    Ok(if marked {
-        spelling::read(value)?
-    } else {
-        Spelled::plain(value)
-    })
+    decode::spelled(Format::Json, bytes, limits)
 }
 
-fn decode_marked(bytes: &[u8], limits: &Limits) -> Result<(Value, bool), DecodeError> {
-    let mut budget = Budget::new(limits, bytes.len()).map_err(|fault| at(bytes, fault, 0))?;
+/// One pass over the bytes.
+pub(crate) fn read<const KEEPS: bool>(
+    bytes: &[u8],
+    budget: &mut Budget<KEEPS>,
+) -> Result<Value, DecodeError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let fault = Fault::new(DecodeErrorKind::NotUtf8, "text that is not UTF-8");
         at(bytes, fault, error.valid_up_to())
@@ -46,20 +45,17 @@ fn decode_marked(bytes: &[u8], limits: &Limits) -> Result<(Value, bool), DecodeE
     let mut fault = None;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let seed = Seed {
-        budget: &mut budget,
+        budget,
         fault: &mut fault,
         depth: 0,
     };
     let decoded = seed
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value));
-    match decoded {
-        Ok(value) => Ok((value, budget.marked)),
-        Err(error) => {
-            let offset = offset(bytes, error.line(), error.column());
-            Err(at(bytes, fault.unwrap_or_else(|| syntax(&error)), offset))
-        }
-    }
+    decoded.map_err(|error| {
+        let offset = offset(bytes, error.line(), error.column());
+        at(bytes, fault.unwrap_or_else(|| syntax(&error)), offset)
+    })
 }
 
 /// What `serde_json` says, without the position that its text ends in.
@@ -96,13 +92,13 @@ fn at(bytes: &[u8], fault: Fault, offset: usize) -> DecodeError {
 }
 
 /// Decodes one value at a depth. Our own faults go beside serde's error, which can only carry text.
-struct Seed<'a> {
-    budget: &'a mut Budget,
+struct Seed<'a, const KEEPS: bool> {
+    budget: &'a mut Budget<KEEPS>,
     fault: &'a mut Option<Fault>,
     depth: usize,
 }
 
-impl Seed<'_> {
+impl<const KEEPS: bool> Seed<'_, KEEPS> {
     fn check<T, E: de::Error>(&mut self, result: Result<T, Fault>) -> Result<T, E> {
         result.map_err(|fault| {
             *self.fault = Some(fault);
@@ -115,7 +111,7 @@ impl Seed<'_> {
         self.check(text)
     }
 
-    fn inner(&mut self, depth: usize) -> Seed<'_> {
+    fn inner(&mut self, depth: usize) -> Seed<'_, KEEPS> {
         Seed {
             budget: self.budget,
             fault: self.fault,
@@ -124,7 +120,7 @@ impl Seed<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Seed<'_> {
+impl<'de, const KEEPS: bool> DeserializeSeed<'de> for Seed<'_, KEEPS> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -132,7 +128,7 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Seed<'_> {
+impl<'de, const KEEPS: bool> Visitor<'de> for Seed<'_, KEEPS> {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -167,31 +163,33 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Value, A::Error> {
         let depth = self.budget.enter(self.depth);
         let depth = self.check(depth)?;
-        let mut array = Vec::new();
+        let array = self.budget.open();
+        let mut array = self.check(array)?;
         while let Some(item) = items.next_element_seed(self.inner(depth))? {
             let room = self.budget.item();
             self.check(room)?;
-            array.push(item);
+            self.budget.push(&mut array, item);
         }
-        Ok(Value::Array(array))
+        Ok(self.budget.array(array))
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<Value, A::Error> {
         let depth = self.budget.enter(self.depth);
         let depth = self.check(depth)?;
-        let mut map = Vec::new();
+        let map = self.budget.open();
+        let mut map = self.check(map)?;
         while let Some(key) = entries.next_key_seed(KeySeed(self.inner(depth)))? {
             let value = entries.next_value_seed(self.inner(depth))?;
-            map.push((key, value));
+            self.budget.push(&mut map, (key, value));
         }
-        let map = Budget::map(map);
+        let map = self.budget.map(map);
         self.check(map)
     }
 }
 
-struct KeySeed<'a>(Seed<'a>);
+struct KeySeed<'a, const KEEPS: bool>(Seed<'a, KEEPS>);
 
-impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
+impl<'de, const KEEPS: bool> DeserializeSeed<'de> for KeySeed<'_, KEEPS> {
     type Value = Text;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Text, D::Error> {
@@ -199,7 +197,7 @@ impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for KeySeed<'_> {
+impl<'de, const KEEPS: bool> Visitor<'de> for KeySeed<'_, KEEPS> {
     type Value = Text;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

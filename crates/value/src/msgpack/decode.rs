@@ -9,15 +9,14 @@
 use super::timestamp;
 use crate::budget::{Budget, Fault};
 use crate::reader::Reader;
-use crate::spelling::{self, ReadError, Spelled};
-use crate::{DecodeError, Limits, Text, Value};
+use crate::{DecodeError, Format, Limits, ReadError, Spelled, Text, Value, decode};
 
 /// Decodes one MessagePack object. Every key is data, also those that [`crate::spelling`] reads.
 ///
 /// # Errors
 /// If the bytes are not one object, past a limit, or say what a value cannot: see `docs/formats.md`.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Value, DecodeError> {
-    decode_marked(bytes, limits).map(|(value, _)| value)
+    decode::plain(Format::MessagePack, bytes, limits)
 }
 
 /// Decodes one MessagePack object, and reads the keys of [`crate::spelling`] in it.
@@ -25,34 +24,30 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Value, DecodeError> {
 /// # Errors
 /// As [`decode`], or if the spelling is wrong.
 pub fn decode_spelled(bytes: &[u8], limits: &Limits) -> Result<Spelled, ReadError> {
-    let (value, marked) = decode_marked(bytes, limits)?;
-    Ok(if marked {
-        spelling::read(value)?
-    } else {
-        Spelled::plain(value)
-    })
+    decode::spelled(Format::MessagePack, bytes, limits)
 }
 
-fn decode_marked(bytes: &[u8], limits: &Limits) -> Result<(Value, bool), DecodeError> {
+/// One pass over the bytes.
+pub(crate) fn read<const KEEPS: bool>(
+    bytes: &[u8],
+    budget: &mut Budget<KEEPS>,
+) -> Result<Value, DecodeError> {
     let mut reader = Reader::new(bytes);
-    let decoded = Budget::new(limits, bytes.len()).and_then(|mut budget| {
-        let value = Decoder {
-            reader: &mut reader,
-            budget: &mut budget,
-        }
-        .value(0)?;
-        reader.end()?;
-        Ok((value, budget.marked))
-    });
-    decoded.map_err(|fault| reader.error(fault))
+    let mut decoder = Decoder {
+        reader: &mut reader,
+        budget,
+    };
+    let value = decoder.value(0);
+    let whole = value.and_then(|value| reader.end().map(|()| value));
+    whole.map_err(|fault| reader.error(fault))
 }
 
-struct Decoder<'a, 'b> {
+struct Decoder<'a, 'b, const KEEPS: bool> {
     reader: &'b mut Reader<'a>,
-    budget: &'b mut Budget,
+    budget: &'b mut Budget<KEEPS>,
 }
 
-impl<'a> Decoder<'a, '_> {
+impl<'a, const KEEPS: bool> Decoder<'a, '_, KEEPS> {
     fn value(&mut self, depth: usize) -> Result<Value, Fault> {
         let head = self.reader.byte()?;
         match head {
@@ -123,28 +118,29 @@ impl<'a> Decoder<'a, '_> {
     fn bytes(&mut self, size: u8) -> Result<Value, Fault> {
         let length = self.length(size)?;
         let bytes = self.reader.take(length)?;
-        self.budget.string(bytes.len())?;
-        Ok(Value::bytes(bytes.to_vec()))
+        self.budget.bytes(bytes)
     }
 
     fn array(&mut self, length: u64, depth: usize) -> Result<Value, Fault> {
         let depth = self.budget.enter(depth)?;
-        let mut items = Vec::new();
+        let mut items = self.budget.open()?;
         for _ in 0..length {
             self.budget.item()?;
-            items.push(self.value(depth)?);
+            let item = self.value(depth)?;
+            self.budget.push(&mut items, item);
         }
-        Ok(Value::Array(items))
+        Ok(self.budget.array(items))
     }
 
     fn map(&mut self, length: u64, depth: usize) -> Result<Value, Fault> {
         let depth = self.budget.enter(depth)?;
-        let mut entries = Vec::new();
+        let mut entries = self.budget.open()?;
         for _ in 0..length {
             let key = self.key()?;
-            entries.push((key, self.value(depth)?));
+            let value = self.value(depth)?;
+            self.budget.push(&mut entries, (key, value));
         }
-        Budget::map(entries)
+        self.budget.map(entries)
     }
 
     fn key(&mut self) -> Result<Text, Fault> {
