@@ -1,12 +1,12 @@
-//! What writes cost: how much is read, and how much is written, whatever lies around.
+//! What writing and telling cost: how much is read, and how much is written, whatever lies around.
 #![expect(clippy::unwrap_used, reason = "a test stops where it can't go on")]
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 
 use sapwood_tree::{
-    Draft, Limits, MemoryRows, Op, OpKind, Path, Row, RowChanges, Rows, RowsError, Settings, Skip,
-    own, tree_value,
+    Draft, FilterIndex, Limits, MemoryRows, Op, OpKind, Path, ReadError, Row, RowChanges, Rows,
+    RowsError, Settings, Skip, TopicFilter, What, own, told, told_value, tree_value, written_value,
 };
 use sapwood_value::{Map, Value};
 
@@ -16,6 +16,22 @@ struct Counted<'a> {
     looked_up: Cell<usize>,
     scans: Cell<usize>,
     scanned: Cell<usize>,
+}
+
+impl<'a> Counted<'a> {
+    const fn new(rows: &'a MemoryRows) -> Self {
+        Self {
+            rows,
+            looked_up: Cell::new(0),
+            scans: Cell::new(0),
+            scanned: Cell::new(0),
+        }
+    }
+
+    /// All that was asked, and all rows that were given.
+    const fn read(&self) -> usize {
+        self.looked_up.get() + self.scans.get() + self.scanned.get()
+    }
 }
 
 impl Rows for Counted<'_> {
@@ -67,12 +83,7 @@ fn delete(at: &str) -> Op {
 /// Commits, and says what that took.
 fn commit(rows: &mut MemoryRows, seq: u64, ops: &[Op]) -> Cost {
     let settings = Settings::default();
-    let counted = Counted {
-        rows,
-        looked_up: Cell::new(0),
-        scans: Cell::new(0),
-        scanned: Cell::new(0),
-    };
+    let counted = Counted::new(rows);
     let mut draft = Draft::new(&counted, seq, &settings);
     for op in ops {
         draft.apply(op).unwrap();
@@ -136,7 +147,7 @@ fn a_delete_of_100_000_rows_is_one_cut_and_reads_few() {
 }
 
 #[test]
-fn a_put_over_a_million_records_reads_what_it_says_and_keeps_those() {
+fn a_put_over_100_000_records_reads_what_it_says_and_keeps_those() {
     let mut rows = MemoryRows::new();
     let children: Map = (0..100_000).map(|n| (format!("{n}"), n)).collect();
     commit(&mut rows, 1, &[put("/t", children, true)]);
@@ -239,4 +250,101 @@ fn a_write_that_changes_nothing_writes_nothing() {
     assert_eq!(rows.row(&path("/t/2")).unwrap().unwrap().version, 1);
     commit(&mut rows, 4, &[put("/t/2/k7", 8, true)]);
     assert_eq!(rows.row(&path("/t/2")).unwrap().unwrap().version, 4);
+}
+
+// What telling costs.
+
+fn small(key: &str, n: i64) -> Value {
+    Value::Map([(key, n)].into_iter().collect())
+}
+
+/// A collection of many children, each with a row of its own: plain, or records.
+fn collection(records: bool) -> MemoryRows {
+    let child = |n: usize| (format!("k{n}"), small("a", 1));
+    let value: Map = (0..20_000).map(child).collect();
+    let mut rows = MemoryRows::new();
+    commit(&mut rows, 1, &[put("/c", value, records)]);
+    assert!(rows.len() >= 20_000);
+    rows
+}
+
+/// How many rows telling a write reads, and how much it tells.
+fn telling(before: &MemoryRows, ops: &[Op], filters: &[&str]) -> (usize, usize) {
+    let mut rows = before.clone();
+    commit(&mut rows, 2, ops);
+    let (before, after) = (Counted::new(before), Counted::new(&rows));
+    let filters = index(filters);
+    let told = told(&before, &after, ops, &filters).unwrap();
+    (before.read() + after.read(), told.len())
+}
+
+fn index(filters: &[&str]) -> FilterIndex<usize> {
+    let mut index = FilterIndex::new();
+    for (id, filter) in filters.iter().enumerate() {
+        index.insert(&TopicFilter::parse(filter, &Limits::default()).unwrap(), id);
+    }
+    index
+}
+
+#[test]
+fn a_push_into_a_large_collection_is_told_at_the_cost_of_a_push() {
+    let push = [put("/c/new", small("a", 2), false)];
+    for records in [false, true] {
+        let rows = collection(records);
+        let (read, told) = telling(&rows, &push, &["#", "c", "c/+", "c/+/a", "c/k7/a", "d/#"]);
+        assert!(read < 120, "{read}");
+        assert_eq!(told, 3);
+    }
+}
+
+#[test]
+fn a_write_above_many_rows_reads_only_where_filters_lead() {
+    let delete = [delete("/c")];
+    for records in [false, true] {
+        let rows = collection(records);
+        for (filters, most, tells) in [
+            (&["d/#", "c", "+"][..], 60, usize::from(!records)),
+            (&["c/k7/a", "c/k9"], 120, 2),
+            (&["c/+"], usize::MAX, 20_000),
+        ] {
+            let (read, told) = telling(&rows, &delete, filters);
+            assert!(read < most, "{filters:?} {read}");
+            assert_eq!(told, tells, "{filters:?} {records}");
+        }
+    }
+}
+
+#[test]
+fn a_record_over_many_records_is_told_without_reading_them() {
+    let mut rows = collection(true);
+    let record = |n: i64| Op {
+        path: path("/c"),
+        kind: OpKind::PutRecord {
+            document: Value::Int(n),
+            payload: None,
+        },
+    };
+    commit(&mut rows, 2, &[record(1)]);
+    let (read, told) = telling(&rows, &[record(2)], &["#", "c/#", "c/+/a", "c/k1"]);
+    assert!(read < 60, "{read}");
+    assert_eq!(told, 1);
+}
+
+#[test]
+fn what_was_written_is_shared_and_told_at_any_size() {
+    let ops = [put("/c/new", "x".repeat(100_000), true)];
+    let (before, mut rows) = (MemoryRows::new(), MemoryRows::new());
+    commit(&mut rows, 1, &ops);
+    let filters = index(&["c/+", "c/new"]);
+    let told = told(&before, &rows, &ops, &filters).unwrap();
+    let [told] = &told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!(told.what, What::Written { op: 0, entry: None });
+    assert_eq!(told.filters.len(), 2);
+    let value = written_value(&ops, &told.what).unwrap();
+    let held = told_value(&rows, &told.topic, &told.what, &ops, 10).unwrap();
+    assert_eq!(Some(value), held.as_ref());
+    let computed = told_value(&rows, &told.topic, &What::Document, &ops, 10);
+    assert!(matches!(computed, Err(ReadError::TooLarge { .. })));
 }

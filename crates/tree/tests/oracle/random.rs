@@ -1,7 +1,29 @@
 //! Random commits over a small tree, so that everything meets everything.
 
-use sapwood_tree::{Limits, Op, OpKind, Path, Payload};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use sapwood_tree::{Declared, Limits, Op, OpKind, Path, Payload, Settings};
 use sapwood_value::{Map, Text, Value};
+
+const SEQUENCES: u64 = 10_000;
+const DECLARED: [&str; 4] = ["x/{id}", "y/{a}/{b}", "z", "x/{id}/y/{part}"];
+
+/// Runs each sequence once, by its seed, on every core.
+pub fn sequences(run: impl Fn(u64) + Sync) {
+    let next = AtomicU64::new(0);
+    let work = || {
+        while let seed @ ..SEQUENCES = next.fetch_add(1, Ordering::Relaxed) {
+            run(seed);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(work);
+        }
+    });
+}
 
 /// A small generator of numbers (splitmix64): the same seed, the same sequence.
 pub struct Random(u64);
@@ -23,8 +45,34 @@ impl Random {
         self.below(n) == 0
     }
 
-    pub fn choose<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
+    fn choose<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
         all[usize::try_from(self.below(all.len() as u64)).unwrap()]
+    }
+
+    fn one_of(&mut self, all: &[usize]) -> usize {
+        all[usize::try_from(self.below(all.len() as u64)).unwrap()]
+    }
+
+    /// Some resources declared, and rows that explode and are cut early.
+    pub fn settings(&mut self, split_bytes: &[usize], cut_rows: &[usize]) -> Settings {
+        let declared = if self.one_in(3) {
+            let patterns = DECLARED.into_iter().filter(|_| self.one_in(2));
+            Declared::parse(patterns.collect::<Vec<_>>(), &Limits::default()).unwrap()
+        } else {
+            Declared::default()
+        };
+        Settings {
+            split_bytes: self.one_of(split_bytes),
+            cut_rows: self.one_of(cut_rows),
+            declared,
+            limits: Limits::default(),
+        }
+    }
+
+    /// What one commit does: mostly one thing.
+    pub fn ops(&mut self) -> Vec<Op> {
+        let count = if self.one_in(4) { 1 + self.below(3) } else { 1 };
+        (0..count).map(|_| self.op()).collect()
     }
 
     fn key(&mut self) -> &'static str {
@@ -52,7 +100,7 @@ impl Random {
         Path::from_segments(keys, &Limits::default()).unwrap()
     }
 
-    pub fn value(&mut self, depth: u64) -> Value {
+    fn value(&mut self, depth: u64) -> Value {
         match self.below(10 + depth * 3) {
             0..=4 => self.map(depth),
             5 => {
@@ -92,7 +140,7 @@ impl Random {
         entries
     }
 
-    pub fn op(&mut self) -> Op {
+    fn op(&mut self) -> Op {
         let path = self.path();
         let mark = self.one_in(2);
         let kind = match self.below(10) {

@@ -1,15 +1,12 @@
-//! The design's section 2 as the slowest obvious program: documents by path, told-what by comparing before and after.
+//! The design's sections 2.1 and 2.3 as the slowest obvious program: documents by path.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use sapwood_tree::{Op, OpKind, Path};
+use sapwood_tree::{Op, OpKind, Path, Settings};
 use sapwood_value::{Map, Text, VALUE_KEY, Value};
 
 /// A path's segments.
 pub type At = Vec<String>;
-/// What one commit tells a filter: documents, or none where something went.
-pub type Says = BTreeMap<At, Option<Value>>;
-
 pub fn at(path: &Path) -> At {
     path.segments().map(str::to_owned).collect()
 }
@@ -22,6 +19,17 @@ pub struct Model {
 }
 
 impl Model {
+    /// An empty tree with the same declared resources.
+    pub fn of(settings: &Settings) -> Self {
+        let patterns = settings.declared.patterns().iter();
+        Self {
+            declared: patterns
+                .map(|pattern| pattern.as_str().split('/').map(str::to_owned).collect())
+                .collect(),
+            ..Self::default()
+        }
+    }
+
     // Reading.
 
     fn owner(&self, path: &[String]) -> Option<At> {
@@ -241,143 +249,6 @@ impl Model {
             }
         }
     }
-
-    /// Plain values by path, without records.
-    fn plain_topics(&self) -> BTreeMap<At, Value> {
-        let mut out = BTreeMap::new();
-        if let Some(plain) = &self.plain {
-            let mut paths = Vec::new();
-            paths_with_items(plain, Vec::new(), &mut paths);
-            for path in paths.into_iter().filter(|path| !path.is_empty()) {
-                let value = step(plain, &path, true).unwrap();
-                if value.as_map().is_none_or(|map| !map.is_empty()) {
-                    out.insert(path, value.clone());
-                }
-            }
-        }
-        for record in self.records.keys() {
-            out.remove(record);
-        }
-        out
-    }
-
-    /// What a new subscriber gets first.
-    pub fn first(&self, filter: &[String]) -> BTreeMap<At, Value> {
-        let records = self.records.iter().filter(|(at, _)| matches(filter, at));
-        let mut out: BTreeMap<At, Value> = records.map(|(at, v)| (at.clone(), v.clone())).collect();
-        if filter.iter().any(|segment| segment == "#") {
-            return out;
-        }
-        let plain = self.plain_topics().into_iter();
-        out.extend(plain.filter(|(at, _)| matches(filter, at)));
-        let literal = filter.iter().all(|segment| segment != "+");
-        if literal && !self.records.contains_key(filter) && self.owner(filter).is_some() {
-            out.extend(self.own(filter).map(|own| (filter.to_vec(), own.clone())));
-        }
-        out
-    }
-}
-
-/// What a commit tells one filter (design, 2.2).
-pub fn told(before: &Model, after: &Model, filter: &[String], ops: &[Op]) -> Says {
-    let mut out = Says::new();
-    for op in ops {
-        let path = at(&op.path);
-        let record = matches!(op.kind, OpKind::PutRecord { .. } | OpKind::DeleteRecord);
-        if record && matches(filter, &path) {
-            out.insert(path.clone(), after.records.get(&path).cloned());
-        }
-    }
-    // Rules 1 and 3: records whose document changed.
-    let records: BTreeSet<&At> = before.records.keys().chain(after.records.keys()).collect();
-    for record in records {
-        let (a, b) = (before.records.get(record), after.records.get(record));
-        if matches(filter, record) && a != b {
-            out.insert(record.clone(), b.cloned());
-        }
-    }
-    for path in changed_paths(before, after, ops) {
-        tell_plain(before, after, filter, &path, &mut out);
-    }
-    tell_field(before, after, filter, &mut out);
-    out
-}
-
-fn changed_paths(before: &Model, after: &Model, ops: &[Op]) -> Vec<At> {
-    let mut paths = Vec::new();
-    for op in ops {
-        let path = at(&op.path);
-        match &op.kind {
-            OpKind::Merge { entries, .. } => {
-                paths.extend(entries.iter().map(|(key, _)| child(&path, key)));
-            }
-            OpKind::Put { .. }
-            | OpKind::Delete
-            | OpKind::PutRecord { .. }
-            | OpKind::DeleteRecord
-            | OpKind::Mark => paths.push(path),
-        }
-    }
-    let new = after.records.keys();
-    let new = new.filter(|at| !before.records.contains_key(*at) && before.owner(at).is_none());
-    paths.extend(new.cloned());
-    // A put at the root is told per child.
-    if paths.iter().any(Vec::is_empty) {
-        for model in [before, after] {
-            let tops = model.plain_topics().into_keys().map(|at| at[..1].to_vec());
-            paths.extend(tops);
-        }
-    }
-    paths
-}
-
-/// Rule 2: the path, or its longest prefix that the filter matches; and rule 3: a put above the filter.
-fn tell_plain(before: &Model, after: &Model, filter: &[String], path: &[String], out: &mut Says) {
-    let (a, b) = (before.owner(path), after.owner(path));
-    if a.is_some() && a == b {
-        return;
-    }
-    let (plain_before, plain_after) = (before.plain_topics(), after.plain_topics());
-    let prefixes = (1..=path.len()).rev().map(|n| path[..n].to_vec());
-    let topics: BTreeSet<At> = match prefixes.clone().find(|at| matches(filter, at)) {
-        Some(at) => {
-            let in_record = before.owner(&at).is_some() || after.owner(&at).is_some();
-            if in_record {
-                BTreeSet::new()
-            } else {
-                BTreeSet::from([at])
-            }
-        }
-        None => {
-            let all = plain_before.keys().chain(plain_after.keys());
-            let below = all.filter(|at| is_below(path, at) && matches(filter, at));
-            below
-                .filter(|at| !after.records.contains_key(*at))
-                .cloned()
-                .collect()
-        }
-    };
-    for topic in topics {
-        let (a, b) = (plain_before.get(&topic), plain_after.get(&topic));
-        if a != b {
-            out.insert(topic, b.cloned());
-        }
-    }
-}
-
-/// Rule 4: a field, or what a record below had covered.
-fn tell_field(before: &Model, after: &Model, filter: &[String], out: &mut Says) {
-    let literal = filter
-        .iter()
-        .all(|segment| segment != "#" && segment != "+");
-    let inside = before.owner(filter).is_some() || after.owner(filter).is_some();
-    if !literal || !inside || after.records.contains_key(filter) {
-        return;
-    }
-    let (a, b) = (before.own(filter), after.own(filter));
-    if a != b || out.contains_key(filter) && b.is_some() {
-        out.insert(filter.to_vec(), b.cloned());
-    }
 }
 
 pub fn matches(filter: &[String], path: &[String]) -> bool {
@@ -408,18 +279,6 @@ fn paths_of(value: &Value, path: At, out: &mut Vec<At>) {
         for (key, value) in map {
             paths_of(value, child(&path, key), out);
         }
-    }
-    out.push(path);
-}
-
-fn paths_with_items(value: &Value, path: At, out: &mut Vec<At>) {
-    if let Some(map) = value.as_map() {
-        for (key, value) in map {
-            paths_with_items(value, child(&path, key), out);
-        }
-    }
-    for (index, item) in value.as_array().unwrap_or_default().iter().enumerate() {
-        paths_with_items(item, child(&path, &index.to_string()), out);
     }
     out.push(path);
 }

@@ -1,49 +1,14 @@
 //! Rows against the naive model: whatever is written, they hold the same and tell the same.
-#![expect(clippy::unwrap_used, reason = "a test stops where it can't go on")]
-
-#[path = "model/oracle.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the vector test")]
-mod oracle;
-#[path = "model/random.rs"]
-#[allow(unreachable_pub, reason = "a module of a test")]
-mod random;
-
-use oracle::{Model, at};
-use random::Random;
 use sapwood_tree::{
-    Declared, Draft, Limits, MemoryRows, Op, Path, RowChanges, Settings, TreeStream, children,
-    document, exists, own, tree_value,
+    Draft, MemoryRows, Op, Path, RowChanges, Settings, TreeStream, children, document, exists, own,
+    tree_value,
 };
 use sapwood_value::{Format, VALUE_KEY, Value};
 
-const SEQUENCES: u64 = 10_000;
+use crate::model::{Model, at};
+use crate::random::{Random, sequences};
+
 const COMMITS: u64 = 12;
-const DECLARED: [&str; 4] = ["x/{id}", "y/{a}/{b}", "z", "x/{id}/y/{part}"];
-
-fn settings(random: &mut Random) -> Settings {
-    let declared = if random.one_in(3) {
-        let patterns = DECLARED.into_iter().filter(|_| random.one_in(2));
-        Declared::parse(patterns.collect::<Vec<_>>(), &Limits::default()).unwrap()
-    } else {
-        Declared::default()
-    };
-    Settings {
-        split_bytes: [1, 12, 24, 24, 4096][usize::try_from(random.below(5)).unwrap()],
-        cut_rows: usize::try_from(random.below(4)).unwrap(),
-        declared,
-        limits: Limits::default(),
-    }
-}
-
-fn model(settings: &Settings) -> Model {
-    let patterns = settings.declared.patterns().iter();
-    Model {
-        declared: patterns
-            .map(|pattern| pattern.as_str().split('/').map(str::to_owned).collect())
-            .collect(),
-        ..Model::default()
-    }
-}
 
 struct Pair {
     rows: MemoryRows,
@@ -197,20 +162,15 @@ impl Drop for OnPanic {
 
 fn sequence(seed: u64) {
     let mut random = Random::new(seed);
-    let settings = settings(&mut random);
+    let settings = random.settings(&[1, 12, 24, 24, 4096], &[0, 1, 2, 3]);
     let mut pair = Pair {
         rows: MemoryRows::new(),
-        model: model(&settings),
+        model: Model::of(&settings),
         seq: 0,
     };
     let mut log = OnPanic(seed, Vec::new(), MemoryRows::new());
     for _ in 0..COMMITS {
-        let count = if random.one_in(4) {
-            1 + random.below(3)
-        } else {
-            1
-        };
-        let ops: Vec<Op> = (0..count).map(|_| random.op()).collect();
+        let ops = random.ops();
         log.1.push(ops.clone());
         log.2 = pair.rows.clone();
         pair.commit(&ops, &settings);
@@ -220,8 +180,9 @@ fn sequence(seed: u64) {
 
 #[test]
 fn whatever_is_written_rows_hold_what_the_model_holds() {
-    // Beside the first, those that found faults when many more were run.
-    for seed in (0..SEQUENCES).chain([146_027, 208_749]) {
+    sequences(sequence);
+    // And those that found faults when many more were run.
+    for seed in [146_027, 208_749] {
         sequence(seed);
     }
 }

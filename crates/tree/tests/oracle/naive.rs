@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use sapwood_tree::{MemoryRows, Op, OpKind, Path, document, own};
 use sapwood_value::Value;
 
-use crate::oracle::{At, Model, Says, at, matches};
+use crate::model::{At, Model, at, matches};
+
+/// What one commit tells a filter: documents, or none where something went.
+pub type Says = BTreeMap<At, Option<Value>>;
 
 /// A state, and everything that a topic could say of it.
 pub struct State {
@@ -15,7 +18,7 @@ pub struct State {
 }
 
 impl State {
-    fn new(model: Model) -> Self {
+    pub fn new(model: Model) -> Self {
         let mut plain = BTreeMap::new();
         if let Some(value) = &model.plain {
             collect(value, &mut Vec::new(), &mut plain);
