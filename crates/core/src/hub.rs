@@ -27,13 +27,18 @@ mod deferred;
 mod fanout;
 mod index;
 mod topics;
+mod wakers;
 
 use deferred::Deferred;
 use index::{PathIndex, Watcher};
 use topics::Topics;
+use wakers::Wakers;
 
 /// How many requests may wait for the hub. When as many do, the committer waits: it must not run ahead of those who are told.
 const REQUESTS_MAX: usize = 1024;
+
+/// How many requests more, if they are there already, are told before anybody is woken.
+const BATCH_MAX: usize = 64;
 
 /// A commit with the rows that it changed.
 pub(crate) struct Applied {
@@ -89,6 +94,12 @@ pub(crate) enum HubRequest {
     },
     /// Nothing comes after this.
     Stop,
+}
+
+impl HubRequest {
+    fn unless_last(self) -> Option<Self> {
+        (!matches!(self, Self::Stop)).then_some(self)
+    }
 }
 
 pub(crate) enum MessageReply {
@@ -160,6 +171,8 @@ pub(crate) fn hub(view: View, settings: HubSettings) -> (HubHandle, Hub) {
         children: PathIndex::default(),
         records: PathIndex::default(),
         topics: Topics::default(),
+        wakers: Wakers::new(),
+        told_since: 0,
         deferred: Deferred::new(
             settings.limits.record_bytes_max,
             settings.limits.value_bytes_max,
@@ -194,31 +207,45 @@ pub(crate) struct Hub {
     records: PathIndex,
     topics: Topics,
     deferred: Deferred,
+    wakers: Wakers,
+    /// How many requests were handled since sessions were last woken.
+    told_since: usize,
 }
 
 impl Hub {
     /// Runs until it is told to stop.
     pub(crate) fn run(mut self) {
+        while let Some(request) = self.next() {
+            self.handle(request);
+        }
+        self.wakers.wake_all();
+    }
+
+    /// Waits for the next request; wakes meanwhile who has been told something, and tells what is due. `None` at the end.
+    fn next(&mut self) -> Option<HubRequest> {
         loop {
-            let request = match self.deferred.due_in() {
-                Some(Duration::ZERO) => {
-                    self.tell_deferred();
-                    continue;
-                }
-                Some(wait) => match self.requests.recv_timeout(wait) {
-                    Ok(request) => request,
-                    Err(RecvTimeoutError::Timeout) => continue,
-                    Err(RecvTimeoutError::Disconnected) => return,
-                },
-                None => match self.requests.recv() {
-                    Ok(request) => request,
-                    Err(_) => return,
-                },
-            };
-            match request {
-                HubRequest::Stop => return,
-                request => self.handle(request),
+            // What is at hand is told before anybody is woken, unless it never ends.
+            if self.told_since < BATCH_MAX
+                && let Ok(request) = self.requests.try_recv()
+            {
+                self.told_since += 1;
+                return request.unless_last();
             }
+            self.told_since = 0;
+            let due = self.deferred.due_in();
+            if due == Some(Duration::ZERO) {
+                self.tell_deferred();
+            }
+            let waits = [self.wakers.wake_some(), due];
+            let request = match waits.into_iter().flatten().min() {
+                Some(wait) => match self.requests.recv_timeout(wait) {
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => return None,
+                    Ok(request) => request,
+                },
+                None => self.requests.recv().ok()?,
+            };
+            return request.unless_last();
         }
     }
 
@@ -404,7 +431,7 @@ impl Hub {
     }
 
     /// Tells a watch the commits between its own and the newest; `false` where that can't be told.
-    fn catch_up(&self, spec: &WatchSpec, watcher: &Watcher, skip: Option<u32>) -> bool {
+    fn catch_up(&mut self, spec: &WatchSpec, watcher: &Watcher, skip: Option<u32>) -> bool {
         let missed = || {
             self.recent
                 .iter()
@@ -417,7 +444,7 @@ impl Hub {
                     for event in
                         tell::replay_tree(commit, self.settings.log, path, &self.view, skip)
                     {
-                        watcher.tell(&event, event.weight());
+                        watcher.tell(&event, event.weight(), &mut self.wakers);
                     }
                 }
                 true
@@ -429,14 +456,14 @@ impl Hub {
             .is_some_and(|events| {
                 events
                     .iter()
-                    .for_each(|event| watcher.tell(event, event.weight()));
+                    .for_each(|event| watcher.tell(event, event.weight(), &mut self.wakers));
                 true
             }),
             WatchSpec::Record(path) => {
                 if let Some(event) =
                     crate::watch::replay_record(missed(), path, &self.view, self.settings.log)
                 {
-                    watcher.tell(&event, event.weight());
+                    watcher.tell(&event, event.weight(), &mut self.wakers);
                 }
                 true
             }
@@ -454,7 +481,7 @@ impl Hub {
     }
 
     /// Delivers a message; the publisher learns how many sessions had it.
-    fn publish(&self, path: &Path, message: Message, reply: MessageReply) {
+    fn publish(&mut self, path: &Path, message: Message, reply: MessageReply) {
         let value = Arc::new(message.value);
         let event = |id: Option<&str>| {
             let event = Event::new(
@@ -471,9 +498,10 @@ impl Hub {
             (Arc::new(event), weight)
         };
         let mut receivers: HashSet<SessionId> = HashSet::new();
+        let wakers = &mut self.wakers;
         let mut tell = |watchers: &[Watcher], (event, weight): &(Arc<Event>, usize)| {
             for watcher in watchers {
-                watcher.tell(event, *weight);
+                watcher.tell(event, *weight, wakers);
                 receivers.insert(watcher.session);
             }
         };
@@ -493,7 +521,7 @@ impl Hub {
         for (above, watchers) in self.records.at_or_above(path) {
             tell(watchers, &event(above.last()));
         }
-        receivers.extend(self.topics.tell_topic(&plain.0));
+        receivers.extend(self.topics.tell_topic(&plain.0, &mut self.wakers));
         let receivers = receivers.len() as u64;
         match reply {
             MessageReply::Session { outbox, tag } => {

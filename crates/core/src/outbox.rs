@@ -19,6 +19,10 @@ pub(crate) struct OutboxLimits {
     pub(crate) events_max: usize,
 }
 
+/// With as much waiting as this, a session is to write, and more need not be gathered.
+const BATCH_EVENTS: usize = 64;
+const BATCH_BYTES: usize = 64 << 10;
+
 /// A watch, as the hub and the outbox know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Slot(pub(crate) u32);
@@ -73,27 +77,30 @@ impl Outbox {
         }
     }
 
-    /// Puts an event into the queue; `weight` is the event's, counted once for all who get it.
-    pub(crate) fn push(&self, slot: Slot, event: &Arc<Event>, weight: usize) {
-        let waker = {
-            let mut inner = self.inner.lock();
-            let deaf = event.kind != EventKind::Message && inner.deaf.contains(&slot);
-            if inner.closed || deaf {
-                return;
-            }
-            if inner.events > 0
-                && (inner.bytes + weight > self.limits.bytes_max
-                    || inner.events >= self.limits.events_max)
-            {
-                inner.conflate(self.limits, slot, event, weight);
-            } else {
-                inner.take_in(slot, event, weight);
-            }
-            inner.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
+    /// Puts an event into the queue; `weight` is the event's, counted once for all who get it. Gives the session's waker,
+    /// for the caller to call when it has told all that it has, unless so much waits that it is called right here.
+    #[must_use]
+    pub(crate) fn push(&self, slot: Slot, event: &Arc<Event>, weight: usize) -> Option<Waker> {
+        let mut inner = self.inner.lock();
+        let deaf = event.kind != EventKind::Message && inner.deaf.contains(&slot);
+        if inner.closed || deaf {
+            return None;
         }
+        if inner.events > 0
+            && (inner.bytes + weight > self.limits.bytes_max
+                || inner.events >= self.limits.events_max)
+        {
+            inner.conflate(self.limits, slot, event, weight);
+        } else {
+            inner.take_in(slot, event, weight);
+        }
+        let waker = inner.waker.take()?;
+        if inner.events < BATCH_EVENTS && inner.bytes < BATCH_BYTES {
+            return Some(waker);
+        }
+        drop(inner);
+        waker.wake();
+        None
     }
 
     /// Puts an answer into the queue, behind the events that came before it. Answers are bounded by
@@ -296,7 +303,7 @@ mod tests {
 
     fn push(outbox: &Outbox, kind: EventKind, path: &str, value: i64) {
         let event = event(kind, path, value);
-        outbox.push(Slot(0), &event, event.weight());
+        drop(outbox.push(Slot(0), &event, event.weight()));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use sapwood_value::{Text, Value, key_cmp};
 use super::deferred::{Kind, Size};
 use super::index::{PathIndex, Watcher};
 use super::topics::{topic_event, topic_value};
+use super::wakers::Wakers;
 use super::{Hub, Published};
 use crate::LogId;
 use crate::event::{Body, Event, EventKind};
@@ -18,9 +19,9 @@ impl Hub {
     /// Tells everybody whom these commits touch.
     pub(super) fn fan_out(&mut self, commits: &[Published]) {
         if !self.trees.is_empty() {
-            commits
-                .iter()
-                .for_each(|published| tell_trees(&self.trees, published, self.settings.log));
+            for published in commits {
+                tell_trees(&self.trees, published, self.settings.log, &mut self.wakers);
+            }
         }
         if !self.children.is_empty() {
             self.tell_children(commits);
@@ -28,8 +29,12 @@ impl Hub {
         if !self.records.is_empty() {
             self.tell_records(commits);
         }
-        self.topics
-            .tell(commits, self.settings.log, &mut self.deferred);
+        self.topics.tell(
+            commits,
+            self.settings.log,
+            &mut self.deferred,
+            &mut self.wakers,
+        );
     }
 
     fn tell_children(&mut self, commits: &[Published]) {
@@ -74,7 +79,12 @@ impl Hub {
                     version,
                 ),
             };
-            tell_all(watchers, published.commit.seq, &Arc::new(event));
+            tell_all(
+                watchers,
+                published.commit.seq,
+                &Arc::new(event),
+                &mut self.wakers,
+            );
         }
     }
 
@@ -108,6 +118,7 @@ impl Hub {
                     self.records.at(&record),
                     published.commit.seq,
                     &Arc::new(event),
+                    &mut self.wakers,
                 );
             }
         }
@@ -125,15 +136,25 @@ impl Hub {
             let body = || value.clone().map(Body::Shared);
             if kind == Kind::Topic {
                 let event = topic_event(&path, body().unwrap_or(Body::Absent), version);
-                self.topics.tell_topic(&Arc::new(event));
+                self.topics.tell_topic(&Arc::new(event), &mut self.wakers);
                 continue;
             }
             if let (Some(parent), Some(child)) = (path.parent(), path.last()) {
                 let event = child_event(&parent, &child.into(), body(), version.clone());
-                tell_all(self.children.at(&parent), u64::MAX, &Arc::new(event));
+                tell_all(
+                    self.children.at(&parent),
+                    u64::MAX,
+                    &Arc::new(event),
+                    &mut self.wakers,
+                );
             }
             let event = record_event(&path, body(), version);
-            tell_all(self.records.at(&path), u64::MAX, &Arc::new(event));
+            tell_all(
+                self.records.at(&path),
+                u64::MAX,
+                &Arc::new(event),
+                &mut self.wakers,
+            );
         }
     }
 }
@@ -277,7 +298,7 @@ enum Telling {
     State(Path, usize),
 }
 
-fn tell_trees(trees: &PathIndex, published: &Published, log: LogId) {
+fn tell_trees(trees: &PathIndex, published: &Published, log: LogId, wakers: &mut Wakers) {
     let commit = &published.commit;
     let mut shared: HashMap<(Telling, bool), Option<Arc<Event>>> = HashMap::new();
     for (path, told) in tellings(trees, published) {
@@ -299,7 +320,7 @@ fn tell_trees(trees: &PathIndex, published: &Published, log: LogId) {
                     event.map(Arc::new)
                 });
             if let Some(event) = event {
-                tell_all(trees.at(&path), commit.seq, event);
+                tell_all(trees.at(&path), commit.seq, event, wakers);
             }
         }
     }
@@ -342,13 +363,13 @@ fn tellings(trees: &PathIndex, published: &Published) -> BTreeMap<Path, Vec<Tell
     tellings
 }
 
-fn tell_all(watchers: &[Watcher], seq: u64, event: &Arc<Event>) {
+fn tell_all(watchers: &[Watcher], seq: u64, event: &Arc<Event>, wakers: &mut Wakers) {
     if watchers.is_empty() {
         return;
     }
     let weight = event.weight();
     for watcher in watchers.iter().filter(|watcher| watcher.from < seq) {
-        watcher.tell(event, weight);
+        watcher.tell(event, weight, wakers);
     }
 }
 

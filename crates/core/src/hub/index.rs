@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sapwood_tree::Path;
 
+use super::wakers::Wakers;
 use crate::event::Event;
 use crate::outbox::{Outbox, OutboxLimits, Slot};
 use crate::session::SessionId;
@@ -24,8 +25,8 @@ impl Watcher {
     /// The commit that a watch has been told everything up to which is told messages only.
     pub(crate) const MESSAGES: u64 = u64::MAX;
 
-    pub(crate) fn tell(&self, event: &Arc<Event>, weight: usize) {
-        self.outbox.push(self.slot, event, weight);
+    pub(crate) fn tell(&self, event: &Arc<Event>, weight: usize, wakers: &mut Wakers) {
+        wakers.add(self.outbox.push(self.slot, event, weight));
     }
 
     /// Has it begin again.

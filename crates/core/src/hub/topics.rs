@@ -13,6 +13,7 @@ use sapwood_value::Value;
 use super::Published;
 use super::deferred::{Deferred, Kind, Size};
 use super::index::Watcher;
+use super::wakers::Wakers;
 use crate::LogId;
 use crate::event::{Body, Event, EventKind};
 use crate::outbox::Slot;
@@ -45,7 +46,13 @@ impl Topics {
 
     /// Tells the topics that these commits touch: what was written at its commit, what follows from something in it once, at the
     /// last commit of the group that touches it.
-    pub(super) fn tell(&self, commits: &[Published], log: LogId, deferred: &mut Deferred) {
+    pub(super) fn tell(
+        &self,
+        commits: &[Published],
+        log: LogId,
+        deferred: &mut Deferred,
+        wakers: &mut Wakers,
+    ) {
         if self.filters.is_empty() {
             return;
         }
@@ -82,19 +89,20 @@ impl Topics {
                         .copied()
                         .filter(|watcher| watcher.from < seq),
                     &event,
+                    wakers,
                 );
             }
         }
     }
 
     /// Tells something to all who watch its path as a topic; gives their sessions.
-    pub(crate) fn tell_topic(&self, event: &Arc<Event>) -> HashSet<SessionId> {
+    pub(crate) fn tell_topic(&self, event: &Arc<Event>, wakers: &mut Wakers) -> HashSet<SessionId> {
         let mut watchers = Vec::new();
         self.filters
             .for_each_match(&event.path, |watcher| watchers.push(watcher));
         let message = event.kind == EventKind::Message;
         watchers.retain(|watcher| message || watcher.from != Watcher::MESSAGES);
-        tell_once(watchers.into_iter(), event)
+        tell_once(watchers.into_iter(), event, wakers)
     }
 }
 
@@ -102,12 +110,13 @@ impl Topics {
 fn tell_once<'a>(
     watchers: impl Iterator<Item = &'a Watcher>,
     event: &Arc<Event>,
+    wakers: &mut Wakers,
 ) -> HashSet<SessionId> {
     let weight = event.weight();
     let mut sessions = HashSet::new();
     for watcher in watchers {
         if sessions.insert(watcher.session) {
-            watcher.tell(event, weight);
+            watcher.tell(event, weight, wakers);
         }
     }
     sessions
