@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::websocket::WebSocket;
-use crate::{Life, Mounts};
+use crate::{Life, Mounts, Signal};
 
 /// What is known about a connection.
 #[derive(Debug)]
@@ -53,25 +53,25 @@ pub enum Transport {
     },
 }
 
-/// A TCP stream with a deadline: who takes nothing for [`Socket::STALL`] is cut off.
+/// A TCP stream with a deadline: who takes nothing of what is written for too long is cut off.
 #[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
     /// Read already, with what came before it.
     early: Bytes,
     life: Arc<Life>,
+    /// How long a client may take none of what is written to it.
+    write_timeout: Duration,
     stalled: bool,
 }
 
 impl Socket {
-    /// How long a client may take none of what is written to it.
-    pub const STALL: Duration = Duration::from_secs(60);
-
-    pub(crate) fn new(stream: TcpStream, life: Arc<Life>) -> Self {
+    pub(crate) fn new(stream: TcpStream, life: Arc<Life>, write_timeout: Duration) -> Self {
         Self {
             stream,
             early: Bytes::new(),
             life,
+            write_timeout,
             stalled: false,
         }
     }
@@ -120,19 +120,33 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
-    fn wrote(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match &polled {
-            Poll::Pending if !self.stalled => {
-                self.stalled = true;
-                self.life.expire_in(Self::STALL);
-            }
-            Poll::Ready(_) if self.stalled => {
+    /// Whether the client takes nothing of what is written just now.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// Sets the deadline of a write that has to wait. A write that outlives it fails, so that whoever waits for nothing
+    /// but the write does not wait for ever.
+    fn wrote(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if polled.is_ready() {
+            if self.stalled {
                 self.stalled = false;
                 self.life.keep();
             }
-            _ => {}
+            return polled;
         }
-        polled
+        if !self.stalled {
+            self.stalled = true;
+            self.life.stall(self.write_timeout);
+        }
+        match self.life.poll_signal(cx) {
+            Poll::Ready(Signal::Expired) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Ready(Signal::Drain) | Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -176,7 +190,7 @@ impl AsyncWrite for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.wrote(polled)
+        self.wrote(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -185,7 +199,7 @@ impl AsyncWrite for Socket {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.wrote(polled)
+        self.wrote(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -16,10 +16,9 @@ pub fn framing(bytes: &[u8]) {
 fn check<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<(), Refusal> {
     let mut framing = Framing::new(1000, 10);
     for piece in pieces {
-        framing.check(piece).map_err(|(good, refusal)| {
-            assert!(good <= piece.len(), "what is good lies within");
-            refusal
-        })?;
+        let (good, checked) = framing.check(piece);
+        assert!(good <= piece.len(), "what is good lies within");
+        checked?;
     }
     Ok(())
 }

@@ -2,12 +2,14 @@
 
 mod body;
 pub mod framing;
+mod guarded;
 pub mod origin;
+mod refusal;
 
 use std::convert::Infallible;
-use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,12 +19,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use metrics::counter;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 pub use self::body::Body;
-use self::framing::{Framing, Refusal};
+use self::guarded::Guarded;
+pub use self::refusal::Refusal;
 use crate::{Closed, Connection, Info, Mounts, Signal, Socket, Transport};
 
 /// Bounds on what one connection may send and how long it may take (reliability L10).
@@ -53,6 +54,10 @@ impl Default for Limits {
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request.
     fn handle(self: Arc<Self>, request: Request<Incoming>, caller: Arc<Caller>) -> Handling;
+
+    /// Answers bytes that are no request, or none that is taken. The body of the answer is whole, and the connection ends
+    /// after it.
+    fn refuse(&self, refusal: Refusal) -> Response<Body>;
 }
 
 /// Who sends the requests of a connection.
@@ -123,38 +128,47 @@ async fn serve_requests<H: Handler>(
     limits: Arc<Limits>,
 ) -> Ended {
     let life = Arc::clone(socket.life());
-    life.expire_in(limits.head_timeout);
     let taken: Arc<Mutex<Option<Takeover>>> = Arc::default();
     let slot = Arc::clone(&taken);
+    let answerer = Arc::clone(&handler);
     let service = service_fn(move |request: Request<Incoming>| {
         let upgrade = request.headers().contains_key(header::UPGRADE);
-        let handling = Some(Arc::clone(&handler).handle(request, Arc::clone(&caller)));
+        let handling = Some(Arc::clone(&answerer).handle(request, Arc::clone(&caller)));
         Answering {
             handling,
             upgrade,
             taken: Arc::clone(&slot),
         }
     });
-    let io = TokioIo::new(Guarded::new(socket, Arc::clone(&limits)));
+    let guarded = Guarded::new(socket, Arc::clone(&limits));
+    let refused = guarded.refused_sign();
+    let io = TokioIo::new(guarded);
     let mut http = http1::Builder::new()
         .max_headers(limits.fields_max)
         .max_buf_size(limits.head_bytes_max + 64 * 1024)
         .header_read_timeout(None)
         .serve_connection(io, service);
     let mut draining = false;
+    let mut last = false; // no further request is read
     let ended = std::future::poll_fn(|cx| {
         match life.poll_signal(cx) {
             Poll::Ready(Signal::Expired) => return Poll::Ready(Turn::Expired),
-            Poll::Ready(Signal::Drain) if !draining => {
-                draining = true;
+            Poll::Ready(Signal::Drain) => draining = true,
+            Poll::Pending => {}
+        }
+        loop {
+            if !last && (draining || refused.load(Ordering::Relaxed)) {
+                last = true;
                 Pin::new(&mut http).graceful_shutdown();
             }
-            Poll::Ready(Signal::Drain) | Poll::Pending => {}
-        }
-        let polled = http.poll_without_shutdown(cx);
-        match taken.lock().take() {
-            Some(takeover) => Poll::Ready(Turn::TakenOver(takeover)),
-            None => polled.map(Turn::Ended),
+            let polled = http.poll_without_shutdown(cx);
+            if let Some(takeover) = taken.lock().take() {
+                return Poll::Ready(Turn::TakenOver(takeover));
+            }
+            let ends = polled.is_pending() && refused.load(Ordering::Relaxed);
+            if last || !ends {
+                return polled.map(Turn::Ended);
+            }
         }
     })
     .await;
@@ -163,16 +177,17 @@ async fn serve_requests<H: Handler>(
     match ended {
         Turn::TakenOver(takeover) => {
             life.keep();
-            Ended::TakenOver(guarded.socket.after(parts.read_buf), takeover)
+            Ended::TakenOver(guarded.into_socket(parts.read_buf), takeover)
         }
-        Turn::Expired => Ended::Closed(guarded.expire().await),
+        Turn::Expired => Ended::Closed(guarded.expire(&*handler).await),
         Turn::Ended(result) => {
             let orderly = if draining {
                 Closed::Drained
             } else {
                 Closed::Orderly
             };
-            Ended::Closed(guarded.end(result.map(|()| orderly)).await)
+            let result = result.map(|()| orderly);
+            Ended::Closed(guarded.end(result, &*handler).await)
         }
     }
 }
@@ -226,170 +241,4 @@ fn finish(mut response: Response<Body>, upgrade: bool) -> Response<Body> {
         );
     }
     response
-}
-
-/// A socket whose requests are looked at before hyper sees them.
-struct Guarded {
-    socket: Socket,
-    framing: Framing,
-    refusal: Option<Refusal>,
-    /// The deadline of a head that has begun is not put off by its further bytes.
-    head_begun: bool,
-    limits: Arc<Limits>,
-}
-
-impl Guarded {
-    fn new(socket: Socket, limits: Arc<Limits>) -> Self {
-        let framing = Framing::new(limits.head_bytes_max, limits.fields_max);
-        Self {
-            socket,
-            framing,
-            refusal: None,
-            head_begun: true,
-            limits,
-        }
-    }
-
-    /// Sets the deadline for what the client has to do next.
-    fn await_client(&mut self) {
-        if self.framing.is_in_head() {
-            if !self.head_begun {
-                self.socket.life().expire_in(self.limits.head_timeout);
-            }
-            self.head_begun = true;
-        } else {
-            self.socket.life().expire_in(self.limits.idle_timeout);
-            self.head_begun = false;
-        }
-    }
-
-    async fn expire(mut self) -> Closed {
-        if self.framing.is_in_head() {
-            return self.refuse(Refusal::HeadTimeout).await;
-        }
-        counter!("sapwood_http_expired_total").increment(1);
-        self.close(Closed::Lost).await
-    }
-
-    /// Ends the connection that hyper has let go, with a word to the client if it broke the framing.
-    async fn end(mut self, result: hyper::Result<Closed>) -> Closed {
-        match (self.refusal, result) {
-            (Some(refusal), _) => self.refuse(refusal).await,
-            (None, Ok(closed)) => self.close(closed).await,
-            (None, Err(error)) if error.is_parse() => {
-                self.close(Closed::Refused("malformed request")).await
-            }
-            (None, Err(_)) => Closed::Lost,
-        }
-    }
-
-    async fn refuse(&mut self, refusal: Refusal) -> Closed {
-        counter!("sapwood_http_refused_total", "code" => refusal.code()).increment(1);
-        // Whether it arrives does not matter any more: the connection ends.
-        drop(self.socket.write_all(&refusal_answer(refusal)).await);
-        self.shutdown(true).await;
-        Closed::Refused(refusal.code())
-    }
-
-    async fn close(mut self, closed: Closed) -> Closed {
-        let linger = matches!(closed, Closed::Orderly | Closed::Refused(_));
-        self.shutdown(linger).await;
-        closed
-    }
-
-    /// Says that nothing more comes, and reads on for a moment, so that a client that is still sending (a body that was refused for
-    /// its size, say) gets the answer instead of a reset. Who has sent all closes at once.
-    async fn shutdown(&mut self, linger: bool) {
-        const LINGER: Duration = Duration::from_millis(500);
-        drop(self.socket.shutdown().await);
-        if linger {
-            let mut bytes = [0; 512];
-            drop(
-                tokio::time::timeout(LINGER, async {
-                    use tokio::io::AsyncReadExt;
-                    while self.socket.read(&mut bytes).await.is_ok_and(|n| n > 0) {}
-                })
-                .await,
-            );
-        }
-    }
-}
-
-fn refusal_answer(refusal: Refusal) -> Vec<u8> {
-    let status = refusal.status();
-    let title = http::StatusCode::from_u16(status)
-        .ok()
-        .and_then(|status| status.canonical_reason())
-        .unwrap_or_default();
-    let (code, detail) = (refusal.code(), refusal.detail());
-    let body = format!(
-        r#"{{"type":"about:blank","title":"{title}","status":{status},"code":"{code}","detail":"{detail}"}}"#
-    );
-    format!(
-        "HTTP/1.1 {status} {title}\r\nContent-Type: application/problem+json\r\nX-Content-Type-Options: nosniff\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
-impl AsyncRead for Guarded {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.refusal.is_some() {
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-        }
-        let before = buf.filled().len();
-        match Pin::new(&mut self.socket).poll_read(cx, buf) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Pending => {
-                self.await_client();
-                return Poll::Pending;
-            }
-            failed @ Poll::Ready(Err(_)) => return failed,
-        }
-        let read = buf.filled().get(before..).unwrap_or_default();
-        let checked = self.framing.check(read);
-        if let Err((good, refusal)) = checked {
-            self.refusal = Some(refusal);
-            if good == 0 {
-                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-            }
-            buf.set_filled(before + good);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Guarded {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
 }

@@ -16,3 +16,8 @@ pub use connection::{Connection, Info, Socket, Transport};
 pub use door::{Closed, Door, Mount, Mounts};
 pub use life::{Life, Signal};
 pub use listener::{BindError, Bound, Drained, Limits, bind};
+
+/// Counts that a limit was met, by the full name of its setting: `http.head_timeout_s`.
+pub fn limit_met(setting: &'static str) {
+    metrics::counter!("sapwood_limits_total", "limit" => setting).increment(1);
+}

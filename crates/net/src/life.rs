@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::limit_met;
+
 /// What the server says to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
@@ -33,6 +35,8 @@ pub struct Life {
     seconds: Arc<Seconds>,
     /// The second at which the connection has expired; 0 for never.
     deadline: AtomicU32,
+    /// The deadline is that of a write.
+    stalled: AtomicBool,
     drain: AtomicBool,
     expired: AtomicBool,
     waker: AtomicWaker,
@@ -43,6 +47,7 @@ impl Life {
         Self {
             seconds,
             deadline: AtomicU32::new(0),
+            stalled: AtomicBool::new(false),
             drain: AtomicBool::new(false),
             expired: AtomicBool::new(false),
             waker: AtomicWaker::new(),
@@ -59,8 +64,15 @@ impl Life {
         );
     }
 
+    /// [`Life::expire_in`] for a client that takes nothing.
+    pub(crate) fn stall(&self, time: Duration) {
+        self.stalled.store(true, Ordering::Relaxed);
+        self.expire_in(time);
+    }
+
     /// Takes the deadline away.
     pub fn keep(&self) {
+        self.stalled.store(false, Ordering::Relaxed);
         self.deadline.store(0, Ordering::Relaxed);
     }
 
@@ -166,6 +178,9 @@ impl Lives {
             for life in self.open.lock().lives.values() {
                 let deadline = life.deadline.load(Ordering::Relaxed);
                 if deadline != 0 && deadline <= now && !life.expired.load(Ordering::Relaxed) {
+                    if life.stalled.load(Ordering::Relaxed) {
+                        limit_met("http.write_timeout_s");
+                    }
                     life.tell(Signal::Expired);
                 }
             }

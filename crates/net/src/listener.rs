@@ -15,15 +15,17 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tracing::{debug, error, warn};
 
 use crate::life::Lives;
-use crate::{Closed, Connection, Door, Info, Mount, Mounts, Socket, Transport};
+use crate::{Closed, Connection, Door, Info, Mount, Mounts, Socket, Transport, limit_met};
 
-/// How many connections may be open (reliability L9).
+/// What bounds the connections, whatever they speak (reliability L9).
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// In all. 0: as many as the process may have descriptors, less a reserve for files.
+    /// How many may be open in all. 0: as many as the process may have descriptors, less a reserve for files.
     pub connections_max: usize,
-    /// From one address (of IPv6, from one /64); loopback is exempt.
+    /// How many may be open from one address (of IPv6, from one /64); loopback is exempt.
     pub connections_per_address_max: usize,
+    /// How long a client may take none of what is written to it.
+    pub write_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -31,6 +33,7 @@ impl Default for Limits {
         Self {
             connections_max: 0,
             connections_per_address_max: 1000,
+            write_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -152,6 +155,7 @@ struct Shared {
     mounts: Arc<Mounts>,
     connections_max: usize,
     connections_per_address_max: usize,
+    write_timeout: Duration,
     per_address: Mutex<HashMap<IpAddr, usize>>,
     next_id: AtomicU64,
     metrics: Metrics,
@@ -160,8 +164,6 @@ struct Shared {
 struct Metrics {
     accepted: Counter,
     open: Gauge,
-    refused_full: Counter,
-    refused_address: Counter,
     accept_failed: Counter,
     panicked: Counter,
 }
@@ -171,8 +173,6 @@ impl Metrics {
         Self {
             accepted: counter!("sapwood_connections_accepted_total"),
             open: gauge!("sapwood_connections_open"),
-            refused_full: counter!("sapwood_connections_refused_total", "limit" => "connections_max"),
-            refused_address: counter!("sapwood_connections_refused_total", "limit" => "connections_per_address_max"),
             accept_failed: counter!("sapwood_accept_failures_total"),
             panicked: counter!("sapwood_connection_panics_total"),
         }
@@ -190,6 +190,7 @@ impl Shared {
                 limits.connections_max
             },
             connections_per_address_max: limits.connections_per_address_max,
+            write_timeout: limits.write_timeout,
             per_address: Mutex::default(),
             next_id: AtomicU64::new(1),
             metrics: Metrics::new(),
@@ -199,7 +200,7 @@ impl Shared {
     /// Counts a connection in, if there is room for it.
     fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Admitted> {
         if self.lives.len() >= self.connections_max {
-            self.metrics.refused_full.increment(1);
+            limit_met("http.connections_max");
             return None;
         }
         let address = counted_address(peer.ip());
@@ -207,7 +208,7 @@ impl Shared {
             let mut per_address = self.per_address.lock();
             let count = per_address.entry(address).or_default();
             if *count >= self.connections_per_address_max {
-                self.metrics.refused_address.increment(1);
+                limit_met("http.connections_per_address_max");
                 return None;
             }
             *count += 1;
@@ -330,7 +331,7 @@ fn start(
     });
     let connection = Connection {
         info,
-        transport: Transport::Tcp(Socket::new(stream, life)),
+        transport: Transport::Tcp(Socket::new(stream, life, shared.write_timeout)),
         mounts: Arc::clone(&shared.mounts),
     };
     let serving = AssertUnwindSafe(door.serve(connection)).catch_unwind();
@@ -352,6 +353,8 @@ fn start(
 
 #[cfg(test)]
 mod tests {
+    use metrics::{Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+
     use super::*;
 
     fn shared(connections_max: usize, connections_per_address_max: usize) -> Arc<Shared> {
@@ -360,8 +363,58 @@ mod tests {
             &Limits {
                 connections_max,
                 connections_per_address_max,
+                ..Limits::default()
             },
         ))
+    }
+
+    /// How often a limit was met, by its name.
+    #[derive(Default)]
+    struct Met(Mutex<HashMap<String, Arc<AtomicU64>>>);
+
+    impl Met {
+        fn count(&self, limit: &str) -> u64 {
+            let met = self.0.lock();
+            met.get(limit)
+                .map_or(0, |count| count.load(Ordering::Relaxed))
+        }
+    }
+
+    impl Recorder for Met {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            assert_eq!(key.name(), "sapwood_limits_total");
+            let limit = key.labels().find(|label| label.key() == "limit").unwrap();
+            Counter::from_arc(Arc::clone(
+                self.0.lock().entry(limit.value().to_owned()).or_default(),
+            ))
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn a_refused_connection_counts_by_its_limit() {
+        let (by_all, by_address) = (shared(1, 10), shared(10, 1));
+        let peer: SocketAddr = "192.0.2.1:1000".parse().unwrap();
+        let met = Met::default();
+        by_all.lives.enter(1);
+        let _first = by_address.admit(peer).unwrap();
+        metrics::with_local_recorder(&met, || {
+            assert!(by_all.admit(peer).is_none());
+            assert!(by_address.admit(peer).is_none());
+        });
+        assert_eq!(met.count("http.connections_max"), 1);
+        assert_eq!(met.count("http.connections_per_address_max"), 1);
     }
 
     #[test]

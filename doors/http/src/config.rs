@@ -19,14 +19,16 @@ pub struct HttpConfig {
     pub public: String,
     /// Largest body of a request and largest message on a WebSocket, in bytes. A larger one is answered 413, or ends the WebSocket with 1009.
     pub body_bytes_max: usize,
-    /// Largest request line and header fields together, in bytes. More is answered 431.
+    /// Largest request line and header fields together, in bytes. More is answered 431, or 414 if the request line alone is too long.
     pub head_bytes_max: usize,
     /// Most header fields of a request. More are answered 431.
     pub head_fields_max: usize,
-    /// Time for a request's line and fields to arrive, in seconds. Later is answered 408.
+    /// Time for a request's line and fields to arrive, in seconds; for the first request from the start of the connection. Later is answered 408.
     pub head_timeout_s: u64,
     /// Time that a connection may wait between two requests, in seconds.
     pub idle_timeout_s: u64,
+    /// Time for which a client may take nothing of what is written to it, in seconds. Then the connection ends.
+    pub write_timeout_s: u64,
     /// Slowest body that is waited for, in bytes per second. A slower one is answered 408.
     pub body_rate_min: u64,
     /// Most connections in all. 0: as many as the process may have descriptors, less a reserve.
@@ -53,6 +55,7 @@ impl Default for HttpConfig {
             head_fields_max: 100,
             head_timeout_s: 10,
             idle_timeout_s: 75,
+            write_timeout_s: 60,
             body_rate_min: 500,
             connections_max: 0,
             connections_per_address_max: 1000,
@@ -79,6 +82,7 @@ impl HttpConfig {
         sapwood_net::Limits {
             connections_max: self.connections_max,
             connections_per_address_max: self.connections_per_address_max,
+            write_timeout: Duration::from_secs(self.write_timeout_s.max(1)),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -13,7 +14,7 @@ use metrics::{Counter, counter};
 use parking_lot::Mutex;
 use sapwood_core::{Claims, Core, Database};
 use sapwood_net::http::origin::{Policy, Verdict};
-use sapwood_net::http::{Body, Caller, Handler, Handling, Reply};
+use sapwood_net::http::{Body, Caller, Handler, Handling, Refusal, Reply};
 use sapwood_net::{Closed, Connection, Door, Mount, websocket};
 use sapwood_tree::Path;
 
@@ -156,6 +157,17 @@ impl Handler for Site {
             .boxed(),
         )
     }
+
+    fn refuse(&self, refusal: Refusal) -> Response<Body> {
+        let kind = problem::named(refusal.code()).unwrap_or(&problem::BAD_REQUEST);
+        let mut response = refused(&Problem::new(kind, refusal.detail()));
+        // hyper, which dates all other answers, never sees this one.
+        let now = UNIX_EPOCH + Duration::from_millis(self.default.now_ms());
+        respond::set(&mut response, header::DATE, httpdate::fmt_http_date(now));
+        self.count(&response);
+        stamp(&mut response, &self.default);
+        response
+    }
 }
 
 /// What completing an answer needs of its request.
@@ -209,10 +221,7 @@ impl Site {
         if let Some(reply) = self.own_page(&parts) {
             return reply;
         }
-        let asked = match self.ask(parts) {
-            Ok(asked) => asked,
-            Err(problem) => return Ok(stamped(refused(&problem).into(), &self.default)),
-        };
+        let asked = self.ask(parts)?;
         let database = asked.database.clone();
         let reply = if upgrade && !asked.path().is_system() {
             socket::open(self, asked, caller)
@@ -237,10 +246,7 @@ impl Site {
         if let Some(reply) = self.own_page(&parts) {
             return reply;
         }
-        let asked = match self.ask(parts) {
-            Ok(asked) => asked,
-            Err(problem) => return Ok(stamped(refused(&problem).into(), &self.default)),
-        };
+        let asked = self.ask(parts)?;
         let reply = if asked.path().is_system() {
             self.system_read(&asked, caller, false)
         } else {
@@ -428,6 +434,14 @@ impl Site {
         self.push_ids.lock().next(database.now_ms(), rand::random)
     }
 
+    fn count(&self, response: &Response<Body>) {
+        match response.status().as_u16() {
+            500.. => self.counters.server_errors.increment(1),
+            400.. => self.counters.client_errors.increment(1),
+            _ => self.counters.ok.increment(1),
+        }
+    }
+
     /// Counts, logs and completes an answer.
     fn close(&self, reply: Result<Reply, Problem>, closing: Closing, caller: &Caller) -> Reply {
         let mut response = match reply {
@@ -438,11 +452,8 @@ impl Site {
             }
             Err(problem) => refused(&problem),
         };
-        match response.status().as_u16() {
-            500.. => self.counters.server_errors.increment(1),
-            400.. => self.counters.client_errors.increment(1),
-            _ => self.counters.ok.increment(1),
-        }
+        self.count(&response);
+        stamp(&mut response, &self.default);
         if closing.head {
             response = respond::without_body(response);
         }
@@ -478,15 +489,20 @@ pub(crate) fn newest(database: &Database) -> Result<String, Problem> {
         .map_err(denied)
 }
 
-/// Says the database's newest commit where the answer does not name one itself.
+/// Says the newest commit of the database that was asked, where the answer does not name one itself.
 fn stamped(mut reply: Reply, database: &Database) -> Reply {
-    if let Reply::Response(response) = &mut reply
-        && !response.headers().contains_key(VERSION)
+    if let Reply::Response(response) = &mut reply {
+        stamp(response, database);
+    }
+    reply
+}
+
+fn stamp(response: &mut Response<Body>, database: &Database) {
+    if !response.headers().contains_key(VERSION)
         && let Ok(reading) = database.read(&anonymous(), &Path::root())
     {
         respond::set(response, VERSION, reading.version().to_string());
     }
-    reply
 }
 
 /// The claims of a caller: nobody in particular, until there are credentials.

@@ -30,6 +30,8 @@ macro_rules! codes {
 }
 
 codes! {
+    BAD_REQUEST = 400 "bad_request", "Bad request", "The request line or a field is not HTTP: a method or a name that is no token, no version, a target that is neither a path nor a URL, a byte that must be escaped. The connection ends.";
+    BAD_FRAMING = 400 "bad_framing", "Bad framing", "Where the request ends is not certain: a line without CR, space before a colon, two lengths, a length beside chunked, malformed chunks. The connection ends.";
     BAD_PATH = 400 "bad_path", "Bad path", "The URL or the path names no place in the tree: an empty segment, `.` or `..`, NUL, too deep, or a segment that is too long.";
     BAD_ESCAPE = 400 "bad_escape", "Bad escape", "A `%` in the URL is not followed by two hexadecimal digits, or what the escapes say is not UTF-8.";
     BAD_QUERY = 400 "bad_query", "Bad query", "A parameter in the query is malformed, is there twice, or does not go with the rest of the request.";
@@ -60,17 +62,21 @@ codes! {
     METHOD_NOT_ALLOWED = 405 "method_not_allowed", "Method not allowed", "The path does not take this method; `Allow` lists those that it takes.";
     NOT_ACCEPTABLE = 406 "not_acceptable", "Not acceptable", "`Accept` names no type that the value can be given as; `available` lists those.";
     REQUEST_TIMEOUT = 408 "request_timeout", "Request timeout", "The body came more slowly than the server waits for.";
+    HEAD_TIMEOUT = 408 "head_timeout", "Head timeout", "The request line and fields came more slowly than the server waits for. The connection ends.";
     PRECONDITION_FAILED = 412 "precondition_failed", "Precondition failed", "The value is not as `If-Match`, `If-None-Match` or an `if` demands. Read it again and decide anew.";
     TOO_LARGE = 413 "too_large", "Too large", "The body, a value or a string in it is larger than the limit.";
+    TARGET_TOO_LONG = 414 "target_too_long", "URL too long", "The request line is longer than the server reads. The connection ends.";
     TYPE_NEEDED = 415 "type_needed", "Content-Type needed", "A body without a type is read as JSON, and this one is none. The hint has the header to add.";
     UNSUPPORTED_TYPE = 415 "unsupported_type", "Unsupported type", "Data is needed here: JSON, CBOR or MessagePack. Or the body is compressed.";
     MISDIRECTED = 421 "misdirected", "Misdirected request", "The host that the request names is not served here: an open server on loopback serves loopback names only.";
     UPGRADE_REQUIRED = 426 "upgrade_required", "Upgrade required", "The path speaks WebSocket only, or the version of the handshake is not 13.";
     TOO_MANY_REQUESTS = 429 "too_many_requests", "Too many requests", "The session has too many requests unanswered, or too many watches.";
+    HEAD_TOO_LARGE = 431 "head_too_large", "Head too large", "The request's fields are too long together, or too many. The connection ends.";
     INTERNAL = 500 "internal", "Internal error", "The server's fault; its log has the cause.";
     NOT_YET = 501 "not_yet", "Not there yet", "Part of Sapwood's design, and not built yet: queries in the URL, for instance.";
     BUSY = 503 "busy", "Busy", "More writes are waiting than the server takes. Try again in a moment.";
     UNAVAILABLE = 503 "unavailable", "Unavailable", "The store takes no writes, or the server is stopping. Its log has the cause.";
+    VERSION_NOT_SUPPORTED = 505 "version_not_supported", "Version not supported", "The request's version of HTTP is neither 1.0 nor 1.1. The connection ends.";
     DISK_FULL = 507 "disk_full", "Disk full", "The server's disk is full. Reads go on; writes come back when there is room.";
 }
 
@@ -242,11 +248,6 @@ pub fn manual() -> String {
             code.name, code.status, code.help
         ));
     }
-    page.push_str(
-        "\nRequests whose framing is not certain are answered before they are read, and the connection ends: `bad_framing` (400: \
-         a line without CR, space before a colon, two lengths, a length beside chunked, malformed chunks), `head_timeout` (408), \
-         `head_too_large` (431).\n",
-    );
     page
 }
 
@@ -302,6 +303,13 @@ mod tests {
             "bad_priority",
         ] {
             assert!(named(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn everything_that_is_refused_before_it_is_read_has_a_code() {
+        for refusal in sapwood_net::http::Refusal::ALL {
+            assert!(named(refusal.code()).is_some(), "{refusal:?}");
         }
     }
 

@@ -6,6 +6,8 @@ use sapwood_http::HttpConfig;
 
 use crate::server::Server;
 
+mod limits;
+
 #[test]
 fn smuggling_shapes_are_answered_400_and_closed() {
     let server = Server::start();
@@ -37,22 +39,176 @@ fn smuggling_shapes_are_answered_400_and_closed() {
 }
 
 #[test]
-fn what_is_no_http_is_answered_400_and_closed() {
+fn what_is_no_http_is_told_why_and_closed() {
     let server = Server::start();
-    for bytes in [
-        &b"\x16\x03\x01\x02\x00\x01\r\n\r\n"[..],
-        b"HELLO\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"GET /\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    let host = "\r\nHost: localhost\r\n\r\n";
+    for (request, status, code) in [
+        ("\u{16}\u{3}\u{1}", 400, "bad_request"),
+        ("HELLO\r\n\r\n", 400, "bad_request"),
+        ("G@T / HTTP/1.1", 400, "bad_request"),
+        ("GET\u{1} / HTTP/1.1", 400, "bad_request"),
+        ("GET /", 400, "bad_request"),
+        ("GET ok HTTP/1.1", 400, "bad_request"),
+        ("GET /a b HTTP/1.1", 400, "bad_request"),
+        ("GET /<a> HTTP/1.1", 400, "bad_request"),
+        ("GET /\0 HTTP/1.1", 400, "bad_request"),
+        ("CONNECT localhost:80 HTTP/1.1", 400, "bad_request"),
+        ("GET / HTTP/1.1\r\nA: b\0", 400, "bad_request"),
+        ("GET / HTTP/1.1\r\nA: b\rc", 400, "bad_request"),
+        ("GET / HTTP/1.1\r\nA(: b", 400, "bad_request"),
+        ("GET / HTTP/1.2", 505, "version_not_supported"),
+        ("GET / HTTP/9.9", 505, "version_not_supported"),
+        (
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            505,
+            "version_not_supported",
+        ),
     ] {
         let mut client = server.connect();
-        client.send(bytes);
-        assert_eq!(client.answer(false).status, 400, "{bytes:?}");
-        client.rest();
+        client.send(format!("{request}{host}").as_bytes());
+        let answer = client.answer(false);
+        assert_eq!(
+            (answer.status, &*answer.code()),
+            (status, code),
+            "{request:?}"
+        );
+        let kind = format!("{{\"type\":\"urn:sapwood:problem:{code}\",\"title\":\"");
+        assert!(answer.text().starts_with(&kind), "{answer:?}");
+        for field in ["sapwood-version", "date", "x-content-type-options"] {
+            assert!(answer.field(field).is_some(), "{field}: {answer:?}");
+        }
+        assert_eq!(answer.field("connection"), Some("close"));
+        assert_eq!(client.rest(), b"", "{request:?}");
     }
+    let mut client = server.connect();
+    client.send(b"GET /\xe4 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(client.answer(false).code(), "bad_request");
     let mut client = server.connect();
     client.send(b"GET / HTTP/1.1\r\n\r\n");
     assert_eq!(client.answer(false).code(), "bad_host");
+}
+
+#[test]
+fn every_answer_names_a_version() {
+    let server = Server::start();
+    let version = server
+        .put("/a", "1")
+        .field("sapwood-version")
+        .map(str::to_owned);
+    assert!(version.is_some());
+    for (method, target, fields, status) in [
+        ("OPTIONS", "*", &[][..], 204),
+        ("GET", "/metrics", &[], 200),
+        ("HEAD", "/healthz", &[], 200),
+        ("GET", "/.sapwood/readyz", &[], 200),
+        ("GET", "/.sapwood/demo", &[], 200),
+        ("GET", "/.json", &[], 404),
+        ("GET", "/a?ns=none", &[], 404),
+        ("GET", "/a//b", &[], 400),
+        ("PUT", "/metrics", &[], 405),
+        ("GET", "http://example.com/", &[], 421),
+        ("GET", "/", &["Origin: https://example.com"], 403),
+        ("GET", "/", &["Host: localhost"], 400),
+    ] {
+        let answer = server.ask(method, target, fields, b"");
+        assert_eq!(answer.status, status, "{target}");
+        assert_eq!(
+            answer.field("sapwood-version"),
+            version.as_deref(),
+            "{target}"
+        );
+    }
+}
+
+#[test]
+fn a_request_before_a_bad_one_gets_its_own_answer() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.send(
+        b"PUT /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n1GET / HTTP/1.1\nHost: localhost\r\n\r\n",
+    );
+    assert_eq!(client.answer(false).status, 201);
+    assert_eq!(client.answer(false).code(), "bad_framing");
+    assert_eq!(client.rest(), b"");
+}
+
+#[test]
+fn a_body_that_breaks_off_gets_one_answer() {
+    let server = Server::start();
+    for body in [
+        "x\r\n",
+        "1\r\n12\r\n0\r\n\r\n",
+        "1\r\n1\r\n0\r\nA: \0\r\n\r\n",
+    ] {
+        let mut client = server.connect();
+        client.send(
+            format!(
+                "PUT /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
+            )
+            .as_bytes(),
+        );
+        assert_eq!(client.answer(false).status, 400, "{body:?}");
+        assert_eq!(client.rest(), b"", "{body:?}");
+    }
+    assert_eq!(server.get("/a").status, 404);
+}
+
+#[test]
+fn a_head_may_come_byte_by_byte() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for byte in b"PUT /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n2\r\n0\r\n\r\n" {
+        client.send(&[*byte]);
+    }
+    assert_eq!(client.answer(false).status, 201);
+    assert_eq!(client.ask("GET", "/a", &[], b"").text(), "2");
+}
+
+#[test]
+fn a_stream_begins_behind_the_answer_before_it() {
+    let server = Server::start();
+    let large = format!("\"{}\"", "x".repeat(8 << 20));
+    assert_eq!(server.put("/large", &large).status, 201);
+    let mut client = server.connect();
+    client.send(
+        b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n\
+          GET /a HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n",
+    );
+    assert_eq!(client.answer(false).body.len(), large.len());
+    assert_eq!(client.answer(true).status, 200);
+    client.until("data: ");
+}
+
+#[test]
+fn who_sends_nothing_has_as_long_as_a_head_may_take() {
+    let config = HttpConfig {
+        head_timeout_s: 1,
+        ..HttpConfig::default()
+    };
+    let server = Server::with(config);
+    let begin = Instant::now();
+    assert_eq!(server.connect().rest(), b"");
+    assert!(begin.elapsed() < Duration::from_secs(8));
+}
+
+#[test]
+fn between_requests_a_connection_may_idle_longer() {
+    let config = HttpConfig {
+        head_timeout_s: 1,
+        idle_timeout_s: 4,
+        ..HttpConfig::default()
+    };
+    let server = Server::with(config);
+    let mut client = server.connect();
+    let begin = Instant::now();
+    assert_eq!(client.ask("GET", "/", &[], b"").status, 200);
+    assert_eq!(client.rest(), b"");
+    assert!(begin.elapsed() >= Duration::from_secs(3));
+    // A head that has begun has its own time, from its first byte.
+    let mut client = server.connect();
+    assert_eq!(client.ask("GET", "/", &[], b"").status, 200);
+    client.send(b"GET / ");
+    assert_eq!(client.answer(false).code(), "head_timeout");
 }
 
 #[test]
@@ -83,6 +239,9 @@ fn a_head_that_is_too_large_or_too_slow_is_refused() {
         .as_bytes(),
     );
     assert_eq!(large.answer(false).status, 431);
+    let mut long = server.connect();
+    long.send(format!("GET /{} HTTP/1.1\r\n", "x".repeat(70_000)).as_bytes());
+    assert_eq!(long.answer(false).status, 414);
     let mut many = server.connect();
     many.send(
         format!(
