@@ -3,12 +3,15 @@
 mod fill;
 mod mark;
 mod record;
+mod subtrees;
 mod tree;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
+
+use subtrees::{Subtrees, remove_below};
 
 use super::value::{identical, prune};
 use super::{Applied, Op, OpKind, RowChanges, Settings, WriteError};
@@ -24,9 +27,9 @@ pub struct Draft<'a> {
     seq: u64,
     settings: &'a Settings,
     changed: BTreeMap<Path, Option<Arc<Row>>>,
-    cuts: BTreeSet<Path>,
+    cuts: Subtrees,
     /// Paths of large new values, strictly below which no rows were before.
-    empty_below: Vec<Path>,
+    empty_below: Subtrees,
     /// Rows that were read, as they were before.
     read: RefCell<HashMap<Path, Option<Arc<Row>>>>,
     /// Records whose documents change.
@@ -43,8 +46,8 @@ impl<'a> Draft<'a> {
             seq,
             settings,
             changed: BTreeMap::new(),
-            cuts: BTreeSet::new(),
-            empty_below: Vec::new(),
+            cuts: Subtrees::default(),
+            empty_below: Subtrees::default(),
             read: RefCell::default(),
             touched: BTreeSet::new(),
             emptied: BTreeSet::new(),
@@ -99,7 +102,7 @@ impl<'a> Draft<'a> {
         self.settle_versions()?;
         Ok(RowChanges {
             rows: self.changed.into_iter().collect(),
-            cuts: self.cuts.into_iter().collect(),
+            cuts: self.cuts.into_paths(),
         })
     }
 
@@ -166,8 +169,7 @@ impl<'a> Draft<'a> {
                 continue;
             };
             let changed = self.changed.contains_key(&path)
-                || self.is_cut(&path)
-                || self.cuts.iter().any(|cut| cut.starts_with(&path))
+                || self.cuts.reach_below(&path)
                 || range_below(&self.changed, &path, Bound::Excluded(path.clone()))
                     .next()
                     .is_some();
@@ -182,7 +184,7 @@ impl<'a> Draft<'a> {
 
     /// The row as it was before this commit, unless a cut of this commit ended it.
     fn before(&self, path: &Path) -> Result<Option<Arc<Row>>, RowsError> {
-        if self.is_cut(path) || self.empty_below.iter().any(|empty| path.is_below(empty)) {
+        if self.cuts.above(path).is_some() || self.empty_below.above(path).is_some() {
             return Ok(None);
         }
         if let Some(row) = self.read.borrow().get(path) {
@@ -191,11 +193,6 @@ impl<'a> Draft<'a> {
         let row = self.rows.row(path)?;
         self.read.borrow_mut().insert(path.clone(), row.clone());
         Ok(row)
-    }
-
-    /// Whether a cut of this commit lies strictly above a path.
-    fn is_cut(&self, path: &Path) -> bool {
-        !self.cuts.is_empty() && self.cuts.iter().any(|cut| path.is_below(cut))
     }
 
     /// Writes a row.
@@ -297,11 +294,8 @@ impl<'a> Draft<'a> {
         for path in ours {
             self.changed.remove(&path);
         }
-        self.emptied.retain(|emptied| !emptied.is_below(path));
-        if !self.is_cut(path) {
-            self.cuts.retain(|cut| !cut.starts_with(path));
-            self.cuts.insert(path.clone());
-        }
+        remove_below(&mut self.emptied, path);
+        self.cuts.insert(path);
     }
 
     /// The record that a path's document is of has another document now.
@@ -404,7 +398,7 @@ impl<'a> Alive<'a> {
             batch: std::collections::VecDeque::new(),
             resume: after.map(|(path, skip)| (path.clone(), skip)),
             // All that lies below a cut, or is one, was ended.
-            done: draft.cuts.iter().any(|cut| under.starts_with(cut)),
+            done: draft.cuts.cover(under),
         }
     }
 
@@ -414,8 +408,7 @@ impl<'a> Alive<'a> {
             let batch = self.draft.rows.scan(self.under, after, max)?;
             self.done = batch.len() < max;
             for (path, row) in batch {
-                let cut = self.draft.cuts.iter().find(|cut| path.is_below(cut));
-                if let Some(cut) = cut {
+                if let Some(cut) = self.draft.cuts.above(&path) {
                     self.done = false;
                     self.resume = Some((cut.clone(), Skip::Subtree));
                     break;

@@ -1,9 +1,9 @@
 //! Changing a document: the rules for arrays, scalars and maps that nobody spelled out (design, 2.3).
 
-use sapwood_value::{Map, Text, Value};
+use sapwood_value::{Map, Text, Value, key_cmp};
 
-use crate::Limits;
 use crate::walk::merged_map;
+use crate::{Limits, Path};
 
 /// `document` with `value` (none removes) at the end of `path`.
 ///
@@ -151,23 +151,64 @@ pub(super) fn prune(value: &mut Value) -> bool {
     }
 }
 
-/// Takes what lies along a path of maps out of a value: arrays are kept whole, and a null is not taken.
-pub(super) fn take_part<'a>(
+/// Takes out of a value at `path` what it has at each of these paths below it, on ways of maps: arrays are kept whole,
+/// and a null is not taken. A large map is gone through once, however much is taken out of it.
+pub(super) fn take_parts<T: Clone>(
+    path: &Path,
     value: &mut Value,
-    mut path: impl Iterator<Item = &'a str>,
-) -> Option<Value> {
-    let key = path.next()?;
-    let Value::Map(map) = value else {
-        return None;
-    };
-    let rest: Vec<&str> = path.collect();
-    if !rest.is_empty() {
-        return take_part(map.get_mut(key)?, rest.into_iter());
+    mut found: Vec<(Path, T)>,
+) -> Vec<(Path, T, Value)> {
+    // From below, as what is taken is what those in it leave; siblings together, in key order.
+    found.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    found.dedup_by(|(a, _), (b, _)| a == b);
+    let mut taken = Vec::new();
+    for siblings in found.chunk_by(|(a, _), (b, _)| a.parent() == b.parent()) {
+        let parent = siblings.first().and_then(|(at, _)| at.parent());
+        let map = parent.and_then(|parent| map_at(value, parent.segments_below(path)?));
+        if let Some(map) = map {
+            take_children(map, siblings, &mut taken);
+        }
     }
-    match map.get(key) {
-        None | Some(Value::Null) => None,
-        Some(_) => map.remove(key),
+    taken
+}
+
+/// The map along a path of maps.
+fn map_at<'v, 'a>(
+    value: &'v mut Value,
+    path: impl Iterator<Item = &'a str>,
+) -> Option<&'v mut Map> {
+    let mut map = value.as_map_mut()?;
+    for key in path {
+        map = map.get_mut(key)?.as_map_mut()?;
     }
+    Some(map)
+}
+
+fn take_children<T: Clone>(
+    map: &mut Map,
+    siblings: &[(Path, T)],
+    taken: &mut Vec<(Path, T, Value)>,
+) {
+    if let [(at, with)] = siblings {
+        let key = at.last().unwrap_or_default();
+        if map.get(key).is_some_and(|value| !value.is_null()) {
+            let value = map.remove(key).unwrap_or_default();
+            taken.push((at.clone(), with.clone(), value));
+        }
+        return;
+    }
+    let mut siblings = siblings.iter().peekable();
+    map.retain(|key, value| {
+        let name = |at: &Path| key_cmp(at.last().unwrap_or_default(), key);
+        while siblings.next_if(|(at, _)| name(at).is_lt()).is_some() {}
+        match siblings.next_if(|(at, _)| name(at).is_eq() && !value.is_null()) {
+            Some((at, with)) => {
+                taken.push((at.clone(), with.clone(), std::mem::take(value)));
+                false
+            }
+            None => true,
+        }
+    });
 }
 
 /// Whether two values are the same, also in which maps were spelled out.

@@ -2,7 +2,7 @@
 
 use sapwood_value::{Text, Value};
 
-use super::super::value::{prune, take_part};
+use super::super::value::{prune, take_parts};
 use super::Draft;
 use super::tree::PutBelow;
 use crate::declared::Pattern;
@@ -163,20 +163,15 @@ impl Draft<'_> {
 }
 
 /// Takes what a value at `path` has at the paths found below it.
-fn take_records(path: &Path, value: &mut Value, mut found: Vec<Path>, taken: &mut Vec<PutBelow>) {
-    // From below, as a record's document is what those in it leave.
-    found.sort_by_key(|path| std::cmp::Reverse(path.len()));
-    for at in found {
-        let segments = at.segments_below(path);
-        if let Some(document) = segments.and_then(|segments| take_part(value, segments)) {
-            taken.push(PutBelow {
-                path: at,
-                document,
-                kept: None,
-                same: false,
-            });
-        }
-    }
+fn take_records(path: &Path, value: &mut Value, found: Vec<Path>, taken: &mut Vec<PutBelow>) {
+    let found = found.into_iter().map(|at| (at, ())).collect();
+    let parts = take_parts(path, value, found).into_iter();
+    taken.extend(parts.map(|(path, (), document)| PutBelow {
+        path,
+        document,
+        kept: None,
+        same: false,
+    }));
 }
 
 /// The paths of two segments that a value at a path above them has, and what ends higher.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sapwood_value::{Text, Value, key_cmp};
 
-use super::super::value::{Excess, check, prune, put_in, spell_out, take_part};
+use super::super::value::{Excess, check, prune, put_in, spell_out, take_parts};
 use super::{Draft, WriteError};
 use crate::rows::range_below;
 use crate::walk::{Parts, inline, nearest};
@@ -112,7 +112,7 @@ impl Draft<'_> {
                 .is_none()
         {
             // Its many rows are all new: none has to be looked for.
-            self.empty_below.push(path.clone());
+            self.empty_below.insert(path);
         }
         let mark = mark && crate::record_of(self, path)?.is_none();
         self.take_marked(path, &mut value, mark, &mut records);
@@ -194,36 +194,28 @@ impl Draft<'_> {
         }
     }
 
-    /// Takes out of a value what goes to the records below it, the deepest first.
+    /// Takes out of a value what goes to the records below it.
     fn keep(
         &self,
         path: &Path,
         value: &mut Value,
         under: &Under,
     ) -> Result<Vec<PutBelow>, RowsError> {
-        let mut records = match under {
+        let records = match under {
             Under::Few(rows) => {
                 let records = rows.iter().filter(|(_, row)| row.is_record());
                 records.cloned().collect()
             }
             Under::Many => self.records_in(path, value)?,
         };
-        records.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
-        let mut kept = Vec::new();
-        for (at, row) in records {
-            let part = at
-                .segments_below(path)
-                .and_then(|segments| take_part(value, segments));
-            if let Some(document) = part {
-                kept.push(PutBelow {
-                    path: at,
-                    document,
-                    kept: Some(row),
-                    same: false,
-                });
-            }
-        }
-        Ok(kept)
+        let kept = take_parts(path, value, records).into_iter();
+        let kept = kept.map(|(path, row, document)| PutBelow {
+            path,
+            document,
+            kept: Some(row),
+            same: false,
+        });
+        Ok(kept.collect())
     }
 
     /// The records that a value has something for: seen from the value, as there may be any number of others.
