@@ -16,6 +16,7 @@ use sapwood_value::Text;
 use crate::codec;
 use crate::commit;
 use crate::database::{Database, Parts};
+use crate::decode_room::DecodeRoom;
 use crate::lease::{DECLARED_KEY, Effect};
 use crate::replay::Replay;
 use crate::settings::{CoreSettings, DatabaseSettings, Durability};
@@ -142,12 +143,7 @@ impl Core {
             .filter(|_| settings.durability != Durability::Memory);
         let folder = match &data {
             Some(data) => {
-                std::fs::create_dir_all(data).map_err(|source| {
-                    io(
-                        format!("cannot make the data folder {}", data.display()),
-                        source,
-                    )
-                })?;
+                std::fs::create_dir_all(data).map_err(|source| no_folder(data, source))?;
                 let lock = FolderLock::take(data)?;
                 let format = Format::open(&RealDisk, data)?;
                 Some(Folder {
@@ -159,6 +155,7 @@ impl Core {
             None => None,
         };
         let mut databases = BTreeMap::new();
+        let decoding = DecodeRoom::new(&settings.limits);
         let default = DatabaseSettings {
             name: "default".to_owned(),
             declared: Vec::new(),
@@ -172,7 +169,7 @@ impl Core {
             .iter()
             .chain((!named).then_some(&default))
         {
-            let opened = open_database(&settings, folder.as_ref(), database)?;
+            let opened = open_database(&settings, folder.as_ref(), database, decoding.clone())?;
             databases.insert(database.name.clone(), opened);
         }
         Ok(Self(Arc::new(Inner {
@@ -207,6 +204,7 @@ fn open_database(
     settings: &CoreSettings,
     folder: Option<&Folder>,
     database: &DatabaseSettings,
+    decoding: DecodeRoom,
 ) -> Result<Database, OpenError> {
     let name = &database.name;
     if !is_name(name) {
@@ -232,6 +230,7 @@ fn open_database(
         limits: settings.limits,
         retention: settings.log,
         clock: Arc::clone(&settings.clock),
+        decoding,
     };
     Database::start(parts).map_err(|source| io(format!("cannot start database {name}"), source))
 }
@@ -457,6 +456,25 @@ fn is_name(name: &str) -> bool {
     };
     let is_host = name == "localhost" || name.bytes().all(|byte| byte.is_ascii_digit());
     (1..=64).contains(&name.len()) && name.bytes().all(of_label) && !is_host
+}
+
+/// The data folder could not be made: says what to do about it.
+fn no_folder(data: &std::path::Path, source: std::io::Error) -> OpenError {
+    use std::io::ErrorKind;
+    let hint = match source.kind() {
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+            "a file of that name, or of a folder's above it, is in the way: move it, or name another folder with --data"
+        }
+        ErrorKind::PermissionDenied => {
+            "let this user write there, or name another folder with --data"
+        }
+        _ => "name another folder with --data",
+    };
+    let what = format!(
+        "cannot make the data folder {}: {source}; {hint}",
+        data.display()
+    );
+    io(what, source)
 }
 
 fn io(what: String, source: std::io::Error) -> OpenError {

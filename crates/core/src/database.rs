@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::codec;
 use crate::commit::Commit;
 use crate::committer::{Committer, Reply, Request, Status};
+use crate::decode_room::{DecodeRoom, DecodeShare};
 use crate::gate::{Claims, Denied, Gate, Operation};
 use crate::hub::{HubHandle, HubRequest, HubSettings, Join, JoinReply, MessageReply, hub};
 use crate::lease::{self, Effect};
@@ -47,6 +48,8 @@ struct Inner {
     reader: Box<dyn LogReader>,
     /// Room for writes that wait, in kibibytes.
     room: Arc<Semaphore>,
+    /// Room for decoding what clients send; all databases share it.
+    decoding: DecodeRoom,
     status: Arc<Status>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -61,6 +64,7 @@ pub(crate) struct Parts {
     pub(crate) limits: Limits,
     pub(crate) retention: LogSettings,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) decoding: DecodeRoom,
 }
 
 impl Database {
@@ -76,6 +80,7 @@ impl Database {
             limits,
             retention,
             clock,
+            decoding,
         } = parts;
         let queue = Arc::new(Queue::new());
         let status = Arc::new(Status::default());
@@ -102,7 +107,8 @@ impl Database {
             hub: handle.clone(),
             views,
             reader: log.reader(),
-            room: Arc::new(Semaphore::new(limits.writes_waiting_max * WRITE_KIB_MIN)),
+            room: Arc::new(Semaphore::new(room_in_all(&limits) as usize)),
+            decoding,
             status: Arc::clone(&status),
             threads: Mutex::new(Vec::new()),
         }));
@@ -156,6 +162,12 @@ impl Database {
         &self.0.limits
     }
 
+    /// Waits until a body of so many bytes may be decoded: large ones share a memory that is bounded
+    /// (`limits.decode_bytes_max`). The share is to be held as long as what was decoded is.
+    pub async fn room_to_decode(&self, body_bytes: usize) -> DecodeShare {
+        self.0.decoding.share(body_bytes).await
+    }
+
     /// The database's time, in milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
         self.0.clock.now_ms()
@@ -186,14 +198,17 @@ impl Database {
     /// # Errors
     /// [`WriteError`]; nothing of the write has happened then.
     pub async fn write(&self, claims: &Claims, write: Write) -> Result<Committed, WriteError> {
-        let room = room_for(&write);
+        let room = self.room_for(&write);
         let permit = match Arc::clone(&self.0.room).try_acquire_many_owned(room) {
             Ok(permit) => permit,
             // The queue is full: the client's socket waits with it.
-            Err(_) => Arc::clone(&self.0.room)
-                .acquire_many_owned(room)
-                .await
-                .map_err(|_| WriteError::Unavailable)?,
+            Err(_) => {
+                Limits::met("limits.writes_waiting_max");
+                Arc::clone(&self.0.room)
+                    .acquire_many_owned(room)
+                    .await
+                    .map_err(|_| WriteError::Unavailable)?
+            }
         };
         let (reply, answer) = oneshot::channel();
         let request = Request::Write {
@@ -206,7 +221,8 @@ impl Database {
         };
         self.enqueue(request)
             .map_err(|()| WriteError::Unavailable)?;
-        answer.await.unwrap_or(Err(WriteError::Unavailable))
+        let answer = answer.await.unwrap_or(Err(WriteError::Unavailable));
+        answer.inspect_err(WriteError::count)
     }
 
     /// Sends a message, and learns how many sessions had it.
@@ -245,6 +261,11 @@ impl Database {
         }
     }
 
+    /// The room that a write takes while it waits, in kibibytes. One that is larger than all of it waits alone.
+    fn room_for(&self, write: &Write) -> u32 {
+        room_for(write).min(room_in_all(&self.0.limits))
+    }
+
     pub(crate) fn gate(&self) -> &Gate {
         &self.0.gate
     }
@@ -267,8 +288,11 @@ impl Database {
         reply: Reply,
     ) -> Result<(), WriteError> {
         let permit = Arc::clone(&self.0.room)
-            .try_acquire_many_owned(room_for(&write))
-            .map_err(|_| WriteError::Busy)?;
+            .try_acquire_many_owned(self.room_for(&write))
+            .map_err(|_| {
+                Limits::met("limits.writes_waiting_max");
+                WriteError::Busy
+            })?;
         let request = Request::Write {
             claims,
             session,
@@ -356,7 +380,13 @@ pub(crate) enum LogError {
     Entry(#[from] codec::EntryError),
 }
 
-/// The room that a write takes while it waits, in kibibytes.
+/// The room for writes that wait, in kibibytes.
+fn room_in_all(limits: &Limits) -> u32 {
+    let kib = limits.writes_waiting_max.saturating_mul(WRITE_KIB_MIN);
+    u32::try_from(kib.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX)
+}
+
+/// The room that a write takes by what it holds, in kibibytes.
 fn room_for(write: &Write) -> u32 {
     use sapwood_tree::OpKind;
     let value_bytes = |kind: &OpKind| match kind {

@@ -9,6 +9,7 @@ use sapwood_value::{Map, Text, VALUE_KEY, Value};
 
 use crate::event::{Body, Event, EventKind};
 use crate::session::WatchSpec;
+use crate::settings::Limits;
 use crate::{LogId, Version};
 
 /// How many children are looked at together.
@@ -117,6 +118,12 @@ impl FirstState {
         }
     }
 
+    /// What a large value holds itself, if its children can follow.
+    fn in_pieces(&self, path: &Path) -> Result<Option<Value>, RowsError> {
+        Limits::met("limits.first_state_bytes_max");
+        self.shell(path)
+    }
+
     /// A value whole; or, if it is large, what it holds itself, with its children to follow.
     fn tell_value(&mut self, path: Path) -> Result<Event, RowsError> {
         match sapwood_tree::tree_value(&self.view, &path, self.piece_bytes_max) {
@@ -131,7 +138,7 @@ impl FirstState {
                 });
                 Ok(put(path, value, false))
             }
-            Err(ReadError::TooLarge { .. }) => match self.shell(&path)? {
+            Err(ReadError::TooLarge { .. }) => match self.in_pieces(&path)? {
                 Some(shell) => {
                     self.left.push(Left::Children {
                         parent: path.clone(),

@@ -3,12 +3,15 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use sapwood_tree::Path;
+use tokio::time::Instant;
 
 use crate::event::{Event, EventKind};
 use crate::session::Outcome;
+use crate::settings::Limits;
 
 /// How much may wait for one client.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +20,15 @@ pub(crate) struct OutboxLimits {
     pub(crate) bytes_max: usize,
     /// In events.
     pub(crate) events_max: usize,
+}
+
+/// How much may wait for one client for longer than a moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SoftLimit {
+    /// In bytes.
+    pub(crate) bytes_max: usize,
+    /// More than that may wait for so long.
+    pub(crate) lasting: Duration,
 }
 
 /// With as much waiting as this, a session is to write, and more need not be gathered.
@@ -47,12 +59,13 @@ pub(crate) struct Drained {
 /// The queue between the hub (and the committer), which fill it without ever waiting, and the
 /// session, which empties it whenever its socket has room.
 ///
-/// Its size is bounded. When it fills, states are conflated: the newest event of each path stays, and a put drops those
-/// below it. Where the paths alone are too many, the watch is lost and starts over with a first state. Messages
-/// are dropped and counted.
+/// Its size is bounded, and more tightly where it stays filled. When it is full, states are conflated: the newest event
+/// of each path stays, and a put drops those below it. Where the paths alone are too many, the watch is lost and starts
+/// over with a first state. Messages are dropped and counted.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     limits: OutboxLimits,
+    soft: Option<SoftLimit>,
     inner: Mutex<Inner>,
 }
 
@@ -61,6 +74,8 @@ struct Inner {
     parcels: VecDeque<Parcel>,
     bytes: usize,
     events: usize,
+    /// Since when more than the soft limit waits.
+    filled_since: Option<Instant>,
     lost: Vec<Slot>,
     /// Watches that are told no states until they join again.
     deaf: Vec<Slot>,
@@ -73,7 +88,16 @@ impl Outbox {
     pub(crate) fn new(limits: OutboxLimits) -> Self {
         Self {
             limits,
+            soft: None,
             inner: Mutex::new(Inner::default()),
+        }
+    }
+
+    /// With a limit for what waits long.
+    pub(crate) fn with_soft(self, soft: SoftLimit) -> Self {
+        Self {
+            soft: Some(soft),
+            ..self
         }
     }
 
@@ -86,14 +110,14 @@ impl Outbox {
         if inner.closed || deaf {
             return None;
         }
-        if inner.events > 0
-            && (inner.bytes + weight > self.limits.bytes_max
-                || inner.events >= self.limits.events_max)
-        {
-            inner.conflate(self.limits, slot, event, weight);
-        } else {
-            inner.take_in(slot, event, weight);
+        match self.full(&inner, weight) {
+            Some((limits, setting)) => {
+                Limits::met(setting);
+                inner.conflate(limits, slot, event, weight);
+            }
+            None => inner.take_in(slot, event, weight),
         }
+        self.note_how_long(&mut inner);
         let waker = inner.waker.take()?;
         if inner.events < BATCH_EVENTS && inner.bytes < BATCH_BYTES {
             return Some(waker);
@@ -101,6 +125,34 @@ impl Outbox {
         drop(inner);
         waker.wake();
         None
+    }
+
+    /// The bounds that one more event would break, and the setting that they come from. An empty queue takes any event.
+    fn full(&self, inner: &Inner, weight: usize) -> Option<(OutboxLimits, &'static str)> {
+        if inner.events == 0 {
+            return None;
+        }
+        if inner.bytes + weight > self.limits.bytes_max {
+            return Some((self.limits, "limits.outbox_bytes_max"));
+        }
+        if inner.events >= self.limits.events_max {
+            return Some((self.limits, "limits.outbox_events_max"));
+        }
+        let (soft, since) = (self.soft?, inner.filled_since?);
+        let limits = OutboxLimits {
+            bytes_max: soft.bytes_max,
+            ..self.limits
+        };
+        (since.elapsed() >= soft.lasting).then_some((limits, "limits.outbox_soft_bytes_max"))
+    }
+
+    fn note_how_long(&self, inner: &mut Inner) {
+        let filled = self.soft.is_some_and(|soft| inner.bytes > soft.bytes_max);
+        if !filled {
+            inner.filled_since = None;
+        } else if inner.filled_since.is_none() {
+            inner.filled_since = Some(Instant::now());
+        }
     }
 
     /// Puts an answer into the queue, behind the events that came before it. Answers are bounded by
@@ -128,6 +180,7 @@ impl Outbox {
         }
         inner.bytes = 0;
         inner.events = 0;
+        inner.filled_since = None;
         Poll::Ready(Drained {
             parcels: std::mem::take(&mut inner.parcels).into(),
             lost: std::mem::take(&mut inner.lost),
@@ -384,6 +437,77 @@ mod tests {
         });
         push(&outbox, EventKind::Put, "/a", 1);
         assert_eq!(told(&drain(&outbox)), ["/a Value(Int(1))"]);
+    }
+
+    /// Half the hard limit, for ten seconds.
+    fn softly() -> Outbox {
+        let weight = event(EventKind::Put, "/a", 0).weight();
+        let hard = OutboxLimits {
+            bytes_max: 8 * weight,
+            events_max: 100,
+        };
+        Outbox::new(hard).with_soft(SoftLimit {
+            bytes_max: 4 * weight,
+            lasting: Duration::from_secs(10),
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stays_above_the_soft_limit_is_conflated() {
+        let outbox = softly();
+        for value in 0..6 {
+            push(&outbox, EventKind::Put, "/a", value);
+        }
+        tokio::time::advance(Duration::from_millis(9_999)).await;
+        push(&outbox, EventKind::Put, "/a", 6);
+        assert_eq!(outbox.inner.lock().events, 7, "it may do so for a moment");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        push(&outbox, EventKind::Put, "/a", 7);
+        assert_eq!(told(&drain(&outbox)), ["/a Value(Int(7))"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn paths_that_stay_above_the_soft_limit_lose_the_watch() {
+        let outbox = softly();
+        for child in 0..6 {
+            push(&outbox, EventKind::Put, &format!("/{child}"), child);
+        }
+        tokio::time::advance(Duration::from_secs(10)).await;
+        push(&outbox, EventKind::Put, "/9", 9);
+        let drained = drain(&outbox);
+        assert_eq!((told(&drained), drained.lost), (vec![], vec![Slot(0)]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_give_way_where_those_before_them_stay_above_the_soft_limit() {
+        let outbox = softly();
+        for value in 0..6 {
+            push(&outbox, EventKind::Message, "/a", value);
+        }
+        tokio::time::advance(Duration::from_secs(10)).await;
+        push(&outbox, EventKind::Message, "/a", 6);
+        let drained = drain(&outbox);
+        assert_eq!(
+            (drained.parcels.len(), drained.dropped),
+            (6, vec![(Slot(0), 1)])
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_what_waits_has_ten_seconds_again() {
+        let outbox = softly();
+        for round in 0..5 {
+            for value in 0..6 {
+                push(&outbox, EventKind::Message, "/a", value);
+            }
+            tokio::time::advance(Duration::from_secs(9)).await;
+            let drained = drain(&outbox);
+            assert_eq!(
+                (drained.parcels.len(), drained.dropped),
+                (6, vec![]),
+                "{round}"
+            );
+        }
     }
 
     #[test]

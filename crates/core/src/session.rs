@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use sapwood_tree::{Path, TopicFilter};
 
@@ -15,8 +16,9 @@ use crate::event::{Body, Event, EventKind};
 use crate::gate::{Claims, Operation};
 use crate::hub::HubRequest;
 use crate::lease::Effect;
-use crate::outbox::{Drained, Outbox, OutboxLimits, Parcel, Slot};
+use crate::outbox::{Drained, Outbox, OutboxLimits, Parcel, Slot, SoftLimit};
 use crate::read::Reading;
+use crate::settings::Limits;
 use crate::watch::{Produced, Watch};
 use crate::write::{AtEnd, Committed, Message, Write, WriteError};
 use crate::{Version, codec};
@@ -160,11 +162,15 @@ impl Session {
             bytes_max: limits.outbox_bytes_max,
             events_max: limits.outbox_events_max,
         };
+        let soft = SoftLimit {
+            bytes_max: limits.outbox_soft_bytes_max,
+            lasting: Duration::from_secs(limits.outbox_soft_s),
+        };
         metrics::counter!("sapwood_sessions_total", "protocol" => connect.protocol).increment(1);
         Self {
             id: SessionId(rand::random::<u64>().max(1)),
             claims: connect.claims,
-            outbox: Arc::new(Outbox::new(outbox)),
+            outbox: Arc::new(Outbox::new(outbox).with_soft(soft)),
             watches: Vec::new(),
             slots: HashSet::new(),
             numbers: 0,
@@ -213,6 +219,7 @@ impl Session {
             .map_err(|_| WatchError::Denied)?;
         let max = self.database.limits().watches_max;
         if self.watches.len() >= max {
+            Limits::met("limits.watches_max");
             return Err(WatchError::TooMany { max });
         }
         let id = WatchId(self.next_number());
@@ -305,6 +312,7 @@ impl Session {
     /// Leaves something to be done when this session ends. Answered when it is durable.
     pub fn submit_at_end(&mut self, tag: u64, at_end: &AtEnd) {
         if self.at_end as usize >= self.database.limits().at_end_max {
+            Limits::met("limits.at_end_max");
             return self.refuse(tag, WriteError::Busy);
         }
         self.leaves = true;
@@ -451,6 +459,7 @@ impl Session {
         self.in_flight += 1;
         let busy = self.in_flight > self.database.limits().requests_in_flight_max;
         if busy {
+            Limits::met("limits.requests_in_flight_max");
             self.outbox
                 .answer(tag, Outcome::Written(Err(WriteError::Busy)));
         }
@@ -519,7 +528,7 @@ impl fmt::Debug for Session {
 
 fn answer(outcome: Outcome) -> Result<Answer, WriteError> {
     match outcome {
-        Outcome::Written(written) => written.map(Answer::Written),
+        Outcome::Written(written) => written.inspect_err(WriteError::count).map(Answer::Written),
         Outcome::Read(reading) => Ok(Answer::Read(reading)),
         Outcome::Published { receivers } => Ok(Answer::Published { receivers }),
         Outcome::Registered => Ok(Answer::Registered),

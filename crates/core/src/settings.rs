@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sapwood_store::rows::RowSettings;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, SystemClock};
 use crate::gate::Gate;
@@ -103,32 +104,43 @@ impl Default for LogSettings {
     }
 }
 
-/// What one value, one session and one database may take.
-#[derive(Debug, Clone, Copy)]
+/// `[limits]` in sapwood.toml: what one value, one session and one database may take. Every door keeps to them.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Depth of the tree, in segments.
+    /// How deep the tree may be, in segments of a path.
     pub depth_max: usize,
-    /// A segment, in bytes.
+    /// The longest segment of a path, in bytes.
     pub segment_bytes_max: usize,
-    /// A value, in bytes.
+    /// The largest value of one write, in bytes.
     pub value_bytes_max: usize,
-    /// A leaf string, in bytes.
+    /// The longest string inside a value, in bytes.
     pub string_bytes_max: usize,
-    /// Writes that wait for the committer, in all.
+    /// How deep maps and arrays may lie within each other in what a client sends.
+    pub parse_depth_max: usize,
+    /// The memory that one value may take once it is read, in bytes: small items take more there than on the wire.
+    pub value_memory_bytes_max: usize,
+    /// The memory that all large bodies together may take while they are read, in bytes; past it, they wait their turn.
+    pub decode_bytes_max: usize,
+    /// How many writes may wait to be committed, in all; more are refused as busy.
     pub writes_waiting_max: usize,
-    /// Requests that one session may have unanswered.
+    /// How many unanswered commands one session may have.
     pub requests_in_flight_max: usize,
-    /// Watches of one session.
+    /// How many watches one session may have.
     pub watches_max: usize,
-    /// Things that one session may leave to be done at its end.
+    /// How many writes and messages one session may leave to be done at its end.
     pub at_end_max: usize,
-    /// What waits for one client, in bytes.
+    /// What may wait for one slow client, in bytes; past it, state is conflated and messages are dropped and counted.
     pub outbox_bytes_max: usize,
-    /// What waits for one client, in events.
+    /// What may wait for one slow client, in events.
     pub outbox_events_max: usize,
-    /// A first state larger than this, in bytes, comes in pieces.
+    /// What may wait for one slow client for longer than `outbox_soft_s`, in bytes; then it is as if `outbox_bytes_max` were met.
+    pub outbox_soft_bytes_max: usize,
+    /// How long more than `outbox_soft_bytes_max` may wait for one slow client, in seconds.
+    pub outbox_soft_s: u64,
+    /// A first state larger than this many bytes is sent in pieces.
     pub first_state_bytes_max: usize,
-    /// A value told because something in it changed follows later where it is larger than this, in bytes.
+    /// A value told only because something in it changed follows later where it is larger than this many bytes.
     pub record_bytes_max: usize,
 }
 
@@ -139,14 +151,36 @@ impl Default for Limits {
             segment_bytes_max: 768,
             value_bytes_max: 16 << 20,
             string_bytes_max: 10 << 20,
+            parse_depth_max: 64,
+            value_memory_bytes_max: 128 << 20,
+            decode_bytes_max: 128 << 20,
             writes_waiting_max: 8192,
             requests_in_flight_max: 256,
             watches_max: 1000,
             at_end_max: 100,
             outbox_bytes_max: 1 << 20,
             outbox_events_max: 1000,
+            outbox_soft_bytes_max: 256 << 10,
+            outbox_soft_s: 10,
             first_state_bytes_max: 256 << 10,
             record_bytes_max: 64 << 10,
+        }
+    }
+}
+
+impl Limits {
+    /// Counts that a limit was met, by the full name of its setting: `limits.value_bytes_max`.
+    pub fn met(setting: &'static str) {
+        metrics::counter!("sapwood_limits_total", "limit" => setting).increment(1);
+    }
+
+    /// The bounds of a value that a client sends, for its decoder.
+    pub fn decoder(&self) -> sapwood_value::Limits {
+        sapwood_value::Limits {
+            depth: self.parse_depth_max,
+            value_bytes: self.value_bytes_max,
+            string_bytes: self.string_bytes_max,
+            memory_bytes: self.value_memory_bytes_max,
         }
     }
 }

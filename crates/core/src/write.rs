@@ -5,6 +5,7 @@ use std::time::Duration;
 use sapwood_tree::{OpKind, Path};
 use sapwood_value::{ServerValue, Text, Value};
 
+use crate::settings::Limits;
 use crate::{Tag, Version};
 
 /// One or more operations that happen together or not at all.
@@ -163,6 +164,17 @@ pub enum ErrorKind {
 }
 
 impl WriteError {
+    /// Counts the limit that refused the write, if one did. What waits too long or too much is counted where it does.
+    pub(crate) fn count(&self) {
+        match self {
+            Self::TooLarge { .. } => Limits::met("limits.value_bytes_max"),
+            Self::Invalid {
+                code: "too_deep", ..
+            } => Limits::met("limits.depth_max"),
+            _ => {}
+        }
+    }
+
     /// The kind that a door maps to its protocol's own error.
     pub fn kind(&self) -> ErrorKind {
         match self {

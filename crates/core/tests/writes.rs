@@ -195,3 +195,19 @@ async fn only_a_session_can_own() {
     ));
     core.close();
 }
+
+#[tokio::test]
+async fn a_write_larger_than_the_whole_queue_waits_alone_and_is_done() {
+    let mut settings = sapwood_core::CoreSettings::memory();
+    settings.limits.writes_waiting_max = 1;
+    let core = sapwood_core::Core::open(settings).unwrap();
+    let database = core.database("default").unwrap();
+    let large = format!("\"{}\"", "x".repeat(100_000));
+    let written = done(&database, [put("/a", &large)]);
+    let patience = std::time::Duration::from_secs(20);
+    tokio::time::timeout(patience, written).await.unwrap();
+    let mut session = connect(&database);
+    session.submit(1, write([put("/b", &large)]));
+    assert_eq!(next(&mut session, 1).await, ["answer 1"]);
+    core.close();
+}

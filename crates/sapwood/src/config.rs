@@ -3,8 +3,8 @@
 //! Each component owns its struct with its defaults; this module nests them, merges what was written, and hands
 //! the result on. What a struct doesn't know is an error that names the nearest key it does.
 
+mod check;
 mod layers;
-mod limits;
 mod nearest;
 mod read;
 mod report;
@@ -18,11 +18,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use self::layers::{Entry, Node};
+pub use sapwood_core::Limits;
 pub use sapwood_http::HttpConfig;
 
 pub use self::{
     layers::Origin,
-    limits::LimitsConfig,
     store::{Durability, StoreConfig},
 };
 
@@ -38,7 +38,7 @@ pub struct Config {
     /// Where and how data is kept.
     pub store: StoreConfig,
     /// What one value, one session and one database may take.
-    pub limits: LimitsConfig,
+    pub limits: Limits,
     /// What the server writes about itself.
     pub log: LogConfig,
     /// The databases besides `default`, and what is declared about any.
@@ -266,42 +266,6 @@ impl Loaded {
                 .join("."),
             message: message.into(),
         }
-    }
-
-    /// What no type can say.
-    fn check(&self) -> Result<(), ConfigError> {
-        let store = &self.config.store;
-        if store.reserve_bytes < store.memtable_bytes {
-            return Err(self.refuse(
-                &["store", "reserve_bytes"],
-                format!(
-                    "expected at least store.memtable_bytes ({}), as that must fit on a full disk",
-                    store.memtable_bytes
-                ),
-            ));
-        }
-        self.check_resources()
-    }
-
-    /// A resource may be declared; what else it can say is not built yet, and must not seem to work.
-    fn check_resources(&self) -> Result<(), ConfigError> {
-        for (database, settings) in &self.config.databases {
-            for (resource, says) in &settings.resources {
-                let said = [
-                    ("key", says.key.is_some()),
-                    ("indexes", says.indexes.is_some()),
-                    ("expires", says.expires.is_some()),
-                    ("history", says.history.is_some()),
-                ];
-                if let Some((word, _)) = said.into_iter().find(|(_, is_there)| *is_there) {
-                    return Err(self.refuse(
-                        &["databases", database, "resources", resource, word],
-                        "planned, but not there yet: take the line out",
-                    ));
-                }
-            }
-        }
-        Ok(())
     }
 }
 

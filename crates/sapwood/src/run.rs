@@ -81,7 +81,7 @@ fn core_settings(loaded: &Loaded) -> CoreSettings {
         data: (!in_memory).then(|| config.store.data.clone()),
         durability: config.store.durability.into(),
         databases: databases.collect(),
-        limits: config.limits.to_core(),
+        limits: config.limits,
         log: config.store.log(),
         rows: config.store.rows(),
         split_bytes: config.store.split_bytes,

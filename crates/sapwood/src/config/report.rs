@@ -49,7 +49,7 @@ pub(super) fn report(loaded: &Loaded) -> String {
         .collect()
 }
 
-fn as_value(config: &Config) -> Value {
+pub(super) fn as_value(config: &Config) -> Value {
     // A struct of plain fields always has a JSON form.
     serde_json::to_value(config).unwrap_or_default()
 }

@@ -144,6 +144,64 @@ fn a_reserve_that_could_not_hold_what_must_be_written_is_refused() {
 }
 
 #[test]
+fn a_limit_that_would_let_nothing_through_is_refused() {
+    assert_eq!(
+        refused("[limits]\ndepth_max = 0\n"),
+        "sapwood.toml:2: limits.depth_max: expected 1 or more, got 0"
+    );
+    assert_eq!(
+        refused("[http]\nbody_bytes_max = 0\n"),
+        "sapwood.toml:2: http.body_bytes_max: expected 1 or more, got 0"
+    );
+    assert_eq!(
+        refused("[http]\nhead_bytes_max = 100\n"),
+        "sapwood.toml:2: http.head_bytes_max: expected 1024 or more, got 100"
+    );
+    from_file("[limits]\nat_end_max = 0\n[http]\nconnections_max = 0\n").unwrap();
+}
+
+#[test]
+fn a_limit_that_the_program_could_not_keep_is_refused() {
+    assert_eq!(
+        refused("[limits]\nparse_depth_max = 100000\n"),
+        "sapwood.toml:2: limits.parse_depth_max: expected at most 256, got 100000"
+    );
+    for (text, key) in [
+        ("[limits]\ndepth_max = 1000\n", "limits.depth_max"),
+        (
+            "[limits]\nsegment_bytes_max = 50000\n",
+            "limits.segment_bytes_max",
+        ),
+    ] {
+        let refused = refused(text);
+        assert!(
+            refused.starts_with(&format!("sapwood.toml:2: {key}: expected paths of at most")),
+            "{refused}"
+        );
+    }
+    from_file(
+        "[limits]\ndepth_max = 256\nsegment_bytes_max = 200\nwrites_waiting_max = 18000000000\n",
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_resource_that_is_no_path_of_names_is_refused() {
+    for odd in [
+        "x/{id}/{", "x/{}", "x/a{id}", "x/{id}b", "x/}", "x//y", "x/{i d}", "",
+    ] {
+        let refused = refused(&format!("[databases.default.resources.\"{odd}\"]\n"));
+        assert!(
+            refused.contains("expected a path like sensors/{id}"),
+            "{odd}: {refused}"
+        );
+    }
+    for fine in ["x", "/x/{id}", "a b/{c_1}/d"] {
+        from_file(&format!("[databases.default.resources.\"{fine}\"]\n")).unwrap();
+    }
+}
+
+#[test]
 fn an_empty_table_declares_a_resource() {
     let loaded = from_file("[databases.default.resources.\"sensors/{id}\"]\n").unwrap();
     assert!(

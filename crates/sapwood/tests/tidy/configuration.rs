@@ -13,11 +13,7 @@ const MARK: &str = "<!-- made by the test -->\n";
 const TABLES: &[(&str, &str, &str)] = &[
     ("http", "doors/http/src/config.rs", "HttpConfig"),
     ("store", "crates/sapwood/src/config/store.rs", "StoreConfig"),
-    (
-        "limits",
-        "crates/sapwood/src/config/limits.rs",
-        "LimitsConfig",
-    ),
+    ("limits", "crates/core/src/settings.rs", "Limits"),
     ("log", "crates/sapwood/src/config.rs", "LogConfig"),
 ];
 
