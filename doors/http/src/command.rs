@@ -13,6 +13,7 @@ use sapwood_tree::{Limits as PathLimits, Path};
 use sapwood_value::{Format, Limits, Map, ServerValue, Spelled, Text, Value, spelling};
 
 use crate::etag;
+use crate::negotiate::count_decode;
 use crate::plain;
 use crate::problem::{self, Problem};
 
@@ -74,7 +75,10 @@ pub fn read_command(
     };
     let value = match format.decode(message, limits) {
         Ok(value) => value,
-        Err(error) => return nobody(error.into()),
+        Err(error) => {
+            count_decode(&error, message, limits);
+            return nobody(error.into());
+        }
     };
     let Value::Map(mut map) = value else {
         return nobody(

@@ -7,7 +7,9 @@
 )]
 
 use bytes::Bytes;
-use sapwood_value::{Blob, DecodeErrorKind, Format, Limits, ReadError, Spelled, Text, Value};
+use sapwood_value::{
+    Blob, DecodeError, DecodeErrorKind, Format, Limits, ReadError, Spelled, Text, Value,
+};
 
 use crate::problem::{self, Member, Problem};
 
@@ -279,7 +281,7 @@ impl BodyType {
         if text.is_empty() {
             return Ok(Self::Guess);
         }
-        if !text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+        if !text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) || !are_parameters(text) {
             return Err(bad());
         }
         if let Some(format) = Format::of(text) {
@@ -306,10 +308,14 @@ impl BodyType {
     /// A problem with status 400, 413 or 415.
     pub fn read(&self, body: &Bytes, limits: &Limits) -> Result<Spelled, Problem> {
         match self {
-            Self::Data(format) => Ok(format.decode_spelled(body, limits)?),
-            Self::Guess => Format::Json
-                .decode_spelled(body, limits)
-                .map_err(|error| self.not_json(body, error)),
+            Self::Data(format) => format.decode_spelled(body, limits).map_err(|error| {
+                count(&error, body, limits);
+                error.into()
+            }),
+            Self::Guess => Format::Json.decode_spelled(body, limits).map_err(|error| {
+                count(&error, body, limits);
+                self.not_json(body, error)
+            }),
             Self::Text => {
                 let text = std::str::from_utf8(body)
                     .map_err(|_| Problem::new(&problem::NOT_UTF8, "the text is not UTF-8"))?;
@@ -346,10 +352,14 @@ impl BodyType {
     /// A problem with status 400, 413 or 415.
     pub fn read_unspelled(&self, body: &Bytes, limits: &Limits) -> Result<Value, Problem> {
         match self {
-            Self::Data(format) => Ok(format.decode(body, limits)?),
-            Self::Guess => Format::Json
-                .decode(body, limits)
-                .map_err(|error| self.not_json(body, error.into())),
+            Self::Data(format) => format.decode(body, limits).map_err(|error| {
+                count_decode(&error, body, limits);
+                error.into()
+            }),
+            Self::Guess => Format::Json.decode(body, limits).map_err(|error| {
+                count_decode(&error, body, limits);
+                self.not_json(body, error.into())
+            }),
             Self::Text | Self::Other(_) => {
                 self.read_data(body, limits).map(|spelled| spelled.value)
             }
@@ -389,11 +399,40 @@ impl BodyType {
     }
 }
 
+fn count(error: &ReadError, body: &[u8], limits: &Limits) {
+    if let ReadError::Decode(error) = error {
+        count_decode(error, body, limits);
+    }
+}
+
+/// Counts the limit that a decoder met, if it refused a body for one.
+pub(crate) fn count_decode(error: &DecodeError, body: &[u8], limits: &Limits) {
+    if let Some(setting) = limit_of(error, body, limits) {
+        sapwood_core::Limits::met(setting);
+    }
+}
+
+/// The setting whose bound a body broke. Of the bounds in bytes, the decoder names the one in its message only.
+fn limit_of(error: &DecodeError, body: &[u8], limits: &Limits) -> Option<&'static str> {
+    match error.kind {
+        DecodeErrorKind::TooDeep => Some("limits.parse_depth_max"),
+        DecodeErrorKind::TooLarge if body.len() > limits.value_bytes => {
+            Some("limits.value_bytes_max")
+        }
+        DecodeErrorKind::TooLarge if error.message.starts_with("a string") => {
+            Some("limits.string_bytes_max")
+        }
+        DecodeErrorKind::TooLarge => Some("limits.value_memory_bytes_max"),
+        _ => None,
+    }
+}
+
 fn too_long(body: &Bytes, limits: &Limits) -> Result<(), Problem> {
     if body.len() <= limits.string_bytes {
         return Ok(());
     }
     let limit = limits.string_bytes;
+    sapwood_core::Limits::met("limits.string_bytes_max");
     Err(Problem::new(
         &problem::TOO_LARGE,
         format!("a text or byte string of more than {limit} bytes"),
@@ -410,6 +449,58 @@ fn is_essence(text: &str) -> bool {
     };
     text.split_once('/')
         .is_some_and(|(main, sub)| is_token(main) && is_token(sub))
+}
+
+/// Whether what follows a media type's name are parameters: `;name=token` or `;name="text"` (RFC 9110, 5.6.6).
+fn are_parameters(media_type: &str) -> bool {
+    let is_token = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    };
+    let (_, mut rest) = media_type.split_at(media_type.find(';').unwrap_or(media_type.len()));
+    while let Some(parameter) = rest.strip_prefix(';') {
+        let parameter = parameter.trim_start();
+        let value = match parameter.split_once('=') {
+            Some((name, value)) if is_token(name) => value,
+            // Nothing between two semicolons, or behind the last.
+            _ if parameter.is_empty() || parameter.starts_with(';') => {
+                rest = parameter;
+                continue;
+            }
+            _ => return false,
+        };
+        let length = match value.strip_prefix('"') {
+            Some(text) => match quoted_length(text) {
+                Some(length) => length + 1,
+                None => return false,
+            },
+            None => {
+                let token = value.find([';', ' ', '\t']).unwrap_or(value.len());
+                if !is_token(value.get(..token).unwrap_or_default()) {
+                    return false;
+                }
+                token
+            }
+        };
+        rest = value.get(length..).unwrap_or_default().trim_start();
+    }
+    rest.is_empty()
+}
+
+/// The length of a quoted text behind its first quote, with its last one; none if it does not end.
+fn quoted_length(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return Some(at + 1),
+            _ => {}
+        }
+    }
+    None
 }
 
 fn is_utf8(media_type: &str) -> bool {
@@ -634,6 +725,45 @@ mod tests {
                 "unsupported_type"
             );
         }
+    }
+
+    #[test]
+    fn a_refused_body_names_the_setting_that_it_broke() {
+        let limits = Limits {
+            depth: 3,
+            value_bytes: 100,
+            string_bytes: 10,
+            memory_bytes: 1000,
+        };
+        let check = |body: &str, setting: Option<&str>| {
+            for format in [Format::Json, Format::Cbor, Format::MessagePack] {
+                let body = match Format::Json.decode(body.as_bytes(), &Limits::default()) {
+                    Ok(value) => {
+                        let mut out = Vec::new();
+                        format.encode(&value, &mut out);
+                        out
+                    }
+                    Err(_) => body.as_bytes().to_vec(),
+                };
+                let error = format.decode(&body, &limits).unwrap_err();
+                assert_eq!(
+                    limit_of(&error, &body, &limits),
+                    setting,
+                    "{format:?} {error}"
+                );
+            }
+        };
+        check("[[[[1]]]]", Some("limits.parse_depth_max"));
+        check("[\"12345678901\"]", Some("limits.string_bytes_max"));
+        check(
+            &format!("[{}1]", "1,".repeat(45)),
+            Some("limits.value_memory_bytes_max"),
+        );
+        check(
+            &format!("[{}1]", "\"a\",".repeat(105)),
+            Some("limits.value_bytes_max"),
+        );
+        check("nonsense", None);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use sapwood_tree::{Limits, Path};
 
 use crate::problem::{self, Problem};
+use crate::url::no_path;
 
 /// Writes a path: `/`, `/sensors/341`, an empty segment as `~`.
 pub(crate) fn write(path: &Path, out: &mut String) {
@@ -69,7 +70,7 @@ pub fn parse(text: &str, limits: &Limits) -> Result<Path, Problem> {
             break;
         }
     }
-    Path::from_segments(segments, limits).map_err(|error| bad(error.to_string()))
+    Path::from_segments(segments, limits).map_err(|error| no_path(&error))
 }
 
 #[cfg(test)]

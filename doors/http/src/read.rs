@@ -22,12 +22,7 @@ use crate::url::Ending;
 
 /// Answers a GET or a HEAD.
 pub(crate) fn answer(asked: &Asked) -> Result<Response<Body>, Problem> {
-    if asked.target.query.since.is_some() || asked.target.query.events.is_some() {
-        return Err(
-            Problem::new(&problem::BAD_QUERY, "since and events go with streams")
-                .hint("ask with Accept: text/event-stream, or open a WebSocket"),
-        );
-    }
+    asked.no_stream()?;
     let reading = asked
         .database
         .read(&anonymous(), asked.path())

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
-use http::{Method, Version};
+use http::{Method, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use sapwood_core::{Condition, Database};
+use sapwood_core::{Condition, Database, DecodeShare, Limits};
+use sapwood_net::http::Body;
 use sapwood_tree::Path;
 use sapwood_value::{Format, Value};
 use tokio::time::Instant;
@@ -15,10 +16,24 @@ use tokio::time::Instant;
 use crate::HttpConfig;
 use crate::command;
 use crate::etag::TagList;
-use crate::negotiate::{Accept, BodyType};
+use crate::negotiate::{Accept, BodyType, Form, OCTETS};
 use crate::problem::{self, Member, Problem};
 use crate::respond;
 use crate::url::{Ending, Target};
+
+/// One of the ways of [`BodyType`] to read a body.
+pub(crate) type Decode<T> = fn(&BodyType, &Bytes, &sapwood_value::Limits) -> Result<T, Problem>;
+
+/// What a client sent for a write.
+pub(crate) struct Sent<T> {
+    pub(crate) value: T,
+    /// Those of `If-Match` and `If-None-Match`.
+    pub(crate) conditions: Vec<(Path, Condition)>,
+    /// That of `Sapwood-Ttl`.
+    pub(crate) ttl: Option<Duration>,
+    /// Held until the write is answered: until then there is the value.
+    pub(crate) share: DecodeShare,
+}
 
 /// A request for a place in a database.
 pub(crate) struct Asked {
@@ -87,16 +102,55 @@ impl Asked {
             )
             .hint("send the body without Content-Encoding"));
         }
-        BodyType::parse(
+        let said = BodyType::parse(
             self.headers
                 .get(header::CONTENT_TYPE)
                 .map(|field| field.as_bytes()),
+        )?;
+        Ok(match (said, self.target.ending) {
+            (BodyType::Guess, Some(Ending::Format(format))) => BodyType::Data(format),
+            (said, _) => said,
+        })
+    }
+
+    /// The body of a write, decoded. Whatever else the request says wrong is told before the body is read.
+    pub(crate) async fn read<T>(
+        &self,
+        body: Incoming,
+        config: &HttpConfig,
+        decode: Decode<T>,
+    ) -> Result<Sent<T>, Problem> {
+        self.no_stream()?;
+        let (body_type, conditions, ttl) = (self.body_type()?, self.conditions()?, self.ttl()?);
+        let body = read_body(body, config).await?;
+        let share = self.database.room_to_decode(body.len()).await;
+        let value = decode(&body_type, &body, &value_limits(&self.database, config))?;
+        Ok(Sent {
+            value,
+            conditions,
+            ttl,
+            share,
+        })
+    }
+
+    /// Refuses what only streams understand.
+    pub(crate) fn no_stream(&self) -> Result<(), Problem> {
+        if self.target.query.since.is_none() && self.target.query.events.is_none() {
+            return Ok(());
+        }
+        Err(
+            Problem::new(&problem::BAD_QUERY, "since and events go with streams")
+                .hint("ask with Accept: text/event-stream, or open a WebSocket"),
         )
     }
 
-    /// The bounds of a value in a body.
-    pub(crate) fn value_limits(&self, config: &HttpConfig) -> sapwood_value::Limits {
-        value_limits(&self.database, config)
+    /// An answer of a small value, in the format of the URL's ending, else in the one that the client likes best.
+    pub(crate) fn small(&self, status: StatusCode, value: &Value) -> Response<Body> {
+        let Some(Ending::Format(format)) = self.target.ending else {
+            return respond::small(status, value, &self.accept);
+        };
+        let form = Form::Data(format);
+        respond::negotiated(status, form, OCTETS, respond::encode(value, form).into())
     }
 
     /// The format that a URL's ending or `Accept` chooses for a stream of messages.
@@ -116,8 +170,7 @@ pub(crate) fn value_limits(database: &Database, config: &HttpConfig) -> sapwood_
     let limits = database.limits();
     sapwood_value::Limits {
         value_bytes: limits.value_bytes_max.min(config.body_bytes_max),
-        string_bytes: limits.string_bytes_max,
-        ..sapwood_value::Limits::default()
+        ..limits.decoder()
     }
 }
 
@@ -140,6 +193,7 @@ pub(crate) async fn read_body(mut body: Incoming, config: &HttpConfig) -> Result
     const GRACE: Duration = Duration::from_secs(10);
     let max = config.body_bytes_max;
     let too_large = || {
+        Limits::met("http.body_bytes_max");
         Problem::new(
             &problem::TOO_LARGE,
             format!("the body is larger than {max} bytes"),
@@ -151,7 +205,7 @@ pub(crate) async fn read_body(mut body: Incoming, config: &HttpConfig) -> Result
     }
     let begin = Instant::now();
     let mut first = Bytes::new();
-    let mut all = BytesMut::new();
+    let mut all = Vec::new();
     let mut length = 0;
     loop {
         let earned = Duration::from_secs(length as u64 / config.body_rate_min.max(1));
@@ -165,6 +219,7 @@ pub(crate) async fn read_body(mut body: Incoming, config: &HttpConfig) -> Result
             }
             Ok(None) => break,
             Err(_) => {
+                Limits::met("http.body_rate_min");
                 let rate = config.body_rate_min;
                 return Err(Problem::new(
                     &problem::REQUEST_TIMEOUT,
@@ -184,10 +239,23 @@ pub(crate) async fn read_body(mut body: Incoming, config: &HttpConfig) -> Result
             first = data;
         } else {
             if all.is_empty() {
-                all.extend_from_slice(&first);
+                all.extend_from_slice(&std::mem::take(&mut first));
             }
+            make_room(&mut all, data.len(), body.size_hint().exact());
             all.extend_from_slice(&data);
         }
     }
-    Ok(if all.is_empty() { first } else { all.freeze() })
+    Ok(if all.is_empty() { first } else { all.into() })
+}
+
+/// Room for more of a body: as much again as came so far, but not beyond what the client says is left to come.
+fn make_room(all: &mut Vec<u8>, more: usize, after: Option<u64>) {
+    if all.capacity() - all.len() >= more {
+        return;
+    }
+    let after = after.and_then(|after| usize::try_from(after).ok());
+    let growth = all
+        .len()
+        .min(after.unwrap_or(usize::MAX).saturating_add(more));
+    all.reserve_exact(growth.max(more));
 }

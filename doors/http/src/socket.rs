@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use metrics::{counter, gauge};
-use sapwood_core::{Answer, AtEnd, Condition, Connect, Delivery, Session, Write, WriteError};
+use sapwood_core::{
+    Answer, AtEnd, Condition, Connect, Delivery, Limits, Session, Write, WriteError,
+};
 use sapwood_net::http::{Caller, Reply};
 use sapwood_net::websocket::{Fault, Kind, Message, Opening, OpeningError, WebSocket};
 use sapwood_net::{Closed, Connection, Signal, Socket, Transport};
@@ -153,7 +155,10 @@ fn refused(fault: Fault) -> Closed {
     let reason = match fault {
         Fault::Protocol(_) => "websocket framing",
         Fault::NotUtf8 => "websocket text that is not UTF-8",
-        Fault::TooLarge(_) => "websocket message too large",
+        Fault::TooLarge(_) => {
+            Limits::met("http.body_bytes_max");
+            "websocket message too large"
+        }
     };
     counter!("sapwood_http_websocket_faults_total", "reason" => reason).increment(1);
     Closed::Refused(reason)
@@ -234,7 +239,7 @@ impl Client {
             match std::future::poll_fn(|cx| self.poll_turn(cx)).await {
                 Turn::Deliveries => self.deliver(),
                 Turn::Message(Ok(Message::Close(_))) => break (Closed::Orderly, true),
-                Turn::Message(Ok(message)) => self.read(&message),
+                Turn::Message(Ok(message)) => self.read(&message).await,
                 Turn::Message(Err(fault)) => break (refused(fault), false),
                 Turn::Tick if self.silent >= 2 => break (Closed::Lost, true),
                 Turn::Tick => {
@@ -302,7 +307,8 @@ impl Client {
         self.stream.say(kind, payload.into());
     }
 
-    fn read(&mut self, message: &Message) {
+    /// Reads a command. A large one waits for its share of the memory, and its client with it.
+    async fn read(&mut self, message: &Message) {
         self.silent = 0;
         let (format, bytes) = match message {
             Message::Text(text) => (Format::Json, text),
@@ -310,6 +316,7 @@ impl Client {
             Message::Ping(_) | Message::Pong | Message::Close(_) => return,
         };
         let asked = &self.place.asked;
+        let _share = asked.database.room_to_decode(bytes.len()).await;
         let limits = value_limits(&asked.database, &self.site.config);
         let Command { id, operation } =
             command::read_command(bytes, format, &limits, asked.database.tree_limits());

@@ -14,7 +14,7 @@
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use sapwood_tree::{Limits, Path};
+use sapwood_tree::{Limits, Path, PathError};
 use sapwood_value::Format;
 
 use crate::problem::{self, Problem};
@@ -89,16 +89,13 @@ fn parse_path(text: &str, limits: &Limits) -> Result<(Path, bool, Option<Ending>
     if is_plain(rest) {
         // Nothing to undo: the text is the path.
         let plain = text.strip_suffix('/').unwrap_or(text);
-        let path = Path::parse(plain, limits)
-            .map_err(|error| Problem::new(&problem::BAD_PATH, error.to_string()))?;
+        let path = Path::parse(plain, limits).map_err(|error| no_path(&error))?;
         return Ok((path, children, None));
     }
     let count = rest.bytes().filter(|byte| *byte == b'/').count() + 1;
     if count > limits.depth + 1 {
-        return Err(Problem::new(
-            &problem::BAD_PATH,
-            format!("the path is deeper than {} levels", limits.depth),
-        ));
+        let limit = limits.depth;
+        return Err(no_path(&PathError::TooDeep { limit }));
     }
     let (mut segments, mut ending, mut emptied) = (Vec::with_capacity(count), None, false);
     for (index, raw) in rest.split('/').enumerate() {
@@ -119,9 +116,21 @@ fn parse_path(text: &str, limits: &Limits) -> Result<(Path, bool, Option<Ending>
         segments.push(unescape(segment)?);
     }
     let path = Path::from_segments(segments.iter().map(AsRef::as_ref), limits)
-        .map_err(|error| Problem::new(&problem::BAD_PATH, error.to_string()))?;
+        .map_err(|error| no_path(&error))?;
     let children = (children || emptied) && !path.is_root();
     Ok((path, children, ending))
+}
+
+/// What is no path, or one above a limit, which counts it.
+pub(crate) fn no_path(error: &PathError) -> Problem {
+    match error {
+        PathError::TooDeep { .. } => sapwood_core::Limits::met("limits.depth_max"),
+        PathError::SegmentTooLong { .. } => {
+            sapwood_core::Limits::met("limits.segment_bytes_max");
+        }
+        _ => {}
+    }
+    Problem::new(&problem::BAD_PATH, error.to_string())
 }
 
 /// Whether the segments are names as they stand: letters, digits, `-` and `_`, at least one in each.

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use http::{Response, StatusCode, header};
 use hyper::body::Incoming;
-use sapwood_core::{Committed, Condition, Message, Write, WriteError, WriteOp};
+use sapwood_core::{Committed, Condition, Limits, Message, Write, WriteError, WriteOp};
 use sapwood_net::http::Body;
 use sapwood_tree::{OpKind, Path};
 use sapwood_value::{Map, Spelled, Text, Value};
 
 use crate::command::{Name, Operation, merge_entries, read_batch};
 use crate::door::{Site, anonymous};
+use crate::negotiate::BodyType;
 use crate::problem::{self, Member, Problem};
-use crate::request::{Asked, read_body};
+use crate::request::{Asked, Sent};
 use crate::respond::{self, VERSION};
 use crate::{event, plain, url};
 
@@ -22,25 +23,11 @@ pub(crate) async fn put(
     asked: &Asked,
     body: Incoming,
 ) -> Result<Response<Body>, Problem> {
-    let body_type = asked.body_type()?;
-    let (conditions, ttl) = (asked.conditions()?, asked.ttl()?);
-    let body = read_body(body, &site.config).await?;
-    let spelled = body_type.read(&body, &asked.value_limits(&site.config))?;
-    if is_removal(&spelled) {
-        return delete(asked).await;
+    let sent = asked.read(body, &site.config, BodyType::read).await?;
+    if is_removal(&sent.value) {
+        return remove(asked, sent.conditions).await;
     }
-    let op = WriteOp {
-        ttl,
-        ..put_op(asked.path().clone(), spelled)?
-    };
-    let committed = commit(
-        asked,
-        Write {
-            ops: vec![op],
-            conditions,
-        },
-    )
-    .await?;
+    let committed = change(asked, sent, put_op).await?;
     let existed = committed.ops.first().is_some_and(|op| op.existed);
     Ok(done(
         if existed {
@@ -58,28 +45,23 @@ pub(crate) async fn patch(
     asked: &Asked,
     body: Incoming,
 ) -> Result<Response<Body>, Problem> {
-    let body_type = asked.body_type()?;
-    let (conditions, ttl) = (asked.conditions()?, asked.ttl()?);
-    let body = read_body(body, &site.config).await?;
-    let spelled = body_type.read_data(&body, &asked.value_limits(&site.config))?;
-    let op = WriteOp {
-        ttl,
-        ..patch_op(asked.path().clone(), spelled)?
-    };
-    let committed = commit(
-        asked,
-        Write {
-            ops: vec![op],
-            conditions,
-        },
-    )
-    .await?;
+    let sent = asked.read(body, &site.config, BodyType::read_data).await?;
+    let committed = change(asked, sent, patch_op).await?;
     Ok(done(StatusCode::NO_CONTENT, &committed))
 }
 
 /// DELETE: 404 if nothing was there.
 pub(crate) async fn delete(asked: &Asked) -> Result<Response<Body>, Problem> {
-    let mut conditions = asked.conditions()?;
+    asked.no_stream()?;
+    no_ttl(asked)?;
+    remove(asked, asked.conditions()?).await
+}
+
+/// Removes what is there.
+async fn remove(
+    asked: &Asked,
+    mut conditions: Vec<(Path, Condition)>,
+) -> Result<Response<Body>, Problem> {
     let exists = conditions.len();
     conditions.push((asked.path().clone(), Condition::Exists(true)));
     let write = Write {
@@ -104,40 +86,21 @@ pub(crate) async fn post(
     if asked.target.query.publish {
         return publish(site, &asked, body).await;
     }
-    let body_type = asked.body_type()?;
-    let ttl = asked.ttl()?;
-    let body = read_body(body, &site.config).await?;
-    let spelled = body_type.read(&body, &asked.value_limits(&site.config))?;
-    // They are about the resource that the URL names, not about the child that is made (RFC 9110, 13.1).
-    let conditions = asked.conditions()?;
+    // The conditions are about the resource that the URL names, not about the child that is made (RFC 9110, 13.1).
+    let sent = asked.read(body, &site.config, BodyType::read).await?;
     let id = site.push_id(&asked.database);
     asked.target.path = child(&asked, asked.path(), &id)?;
-    let op = WriteOp {
-        ttl,
-        ..post_op(asked.path().clone(), spelled)?
-    };
-    let committed = commit(
-        &asked,
-        Write {
-            ops: vec![op],
-            conditions,
-        },
-    )
-    .await?;
-    let mut response = respond::small(
-        StatusCode::CREATED,
-        &Value::String(id.into()),
-        &asked.accept,
-    );
+    let committed = change(&asked, sent, post_op).await?;
+    let mut response = asked.small(StatusCode::CREATED, &Value::String(id.into()));
     respond::set(&mut response, header::LOCATION, url::href(asked.path()));
     respond::set(&mut response, VERSION, committed.version.to_string());
     Ok(response)
 }
 
 async fn publish(site: &Site, asked: &Asked, body: Incoming) -> Result<Response<Body>, Problem> {
-    let body_type = asked.body_type()?;
-    let body = read_body(body, &site.config).await?;
-    let spelled = body_type.read(&body, &asked.value_limits(&site.config))?;
+    no_ttl(asked)?;
+    no_conditions(asked)?;
+    let sent = asked.read(body, &site.config, BodyType::read).await?;
     let content_type = asked
         .headers
         .get(header::CONTENT_TYPE)
@@ -145,7 +108,7 @@ async fn publish(site: &Site, asked: &Asked, body: Incoming) -> Result<Response<
         .map(Text::from);
     let message = Message {
         content_type,
-        ..message(spelled)?
+        ..message(sent.value)?
     };
     let receivers = asked
         .database
@@ -154,10 +117,28 @@ async fn publish(site: &Site, asked: &Asked, body: Incoming) -> Result<Response<
         .map_err(|error| refused(&error))?;
     let mut answer = Map::new();
     answer.insert("receivers".into(), event::number(receivers));
-    Ok(respond::small(
-        StatusCode::OK,
-        &Value::Map(answer),
-        &asked.accept,
+    Ok(asked.small(StatusCode::OK, &Value::Map(answer)))
+}
+
+/// Refuses a lifetime where nothing is written that could have one.
+fn no_ttl(asked: &Asked) -> Result<(), Problem> {
+    if asked.ttl()?.is_none() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        &problem::BAD_OPERATION,
+        "Sapwood-Ttl goes with what is written",
+    ))
+}
+
+/// Refuses conditions where nothing is written.
+fn no_conditions(asked: &Asked) -> Result<(), Problem> {
+    if asked.conditions()?.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        &problem::BAD_OPERATION,
+        "If-Match and If-None-Match go with a write",
     ))
 }
 
@@ -167,53 +148,33 @@ pub(crate) async fn batch(
     asked: &Asked,
     body: Incoming,
 ) -> Result<Response<Body>, Problem> {
-    if asked.ttl()?.is_some() || !asked.conditions()?.is_empty() {
-        return Err(Problem::new(
-            &problem::BAD_OPERATION,
-            "a batch says conditions and times to live in its operations",
-        )
-        .hint("\"if\" and \"ttl\" go into the operation that they belong to"));
-    }
-    let body_type = asked.body_type()?;
-    let body = read_body(body, &site.config).await?;
-    let spelled = body_type.read_unspelled(&body, &asked.value_limits(&site.config))?;
-    let operations = read_batch(spelled, asked.database.tree_limits())?;
+    no_ttl(asked)
+        .and_then(|()| no_conditions(asked))
+        .map_err(|problem| {
+            problem.hint("in a batch, \"if\" and \"ttl\" go into the operation that they belong to")
+        })?;
+    let sent = asked
+        .read(body, &site.config, BodyType::read_unspelled)
+        .await?;
+    let operations = read_batch(sent.value, asked.database.tree_limits())?;
     let max = site.config.batch_operations_max;
     if operations.len() > max {
+        Limits::met("http.batch_operations_max");
         return Err(Problem::new(
             &problem::TOO_LARGE,
             format!("a batch has at most {max} operations"),
         )
         .with("limit", Member::Number(max as u64)));
     }
-    let mut write = Write::default();
-    let mut condition_of = Vec::new();
-    let mut ids = Vec::new();
-    for (index, operation) in operations.into_iter().enumerate() {
-        let path = operation.path.clone().unwrap_or_else(Path::root);
-        writable(&path).map_err(|problem| problem.at(index))?;
-        for condition in &operation.conditions {
-            write.conditions.push((path.clone(), condition.clone()));
-            condition_of.push(index);
-        }
-        let id = (operation.name == Name::Post).then(|| site.push_id(&asked.database));
-        let path = id
-            .as_ref()
-            .map_or(Ok(path.clone()), |id| child(asked, &path, id))
-            .map_err(|problem| problem.at(index))?;
-        write
-            .ops
-            .push(write_op(operation, path).map_err(|problem| problem.at(index))?);
-        ids.push(id);
+    let Batch {
+        write,
+        condition_of,
+        ids,
+    } = Batch::of(site, asked, operations)?;
+    if write.ops.is_empty() {
+        return Ok(asked.small(StatusCode::OK, &Value::Array(Vec::new())));
     }
     let paths: Vec<String> = write.ops.iter().map(|op| plain::text(&op.path)).collect();
-    if write.ops.is_empty() {
-        return Ok(respond::small(
-            StatusCode::OK,
-            &Value::Array(Vec::new()),
-            &asked.accept,
-        ));
-    }
     let committed = asked
         .database
         .write(&anonymous(), write)
@@ -230,9 +191,55 @@ pub(crate) async fn batch(
         Value::Map(entry)
     };
     let answer = Value::Array(paths.into_iter().zip(ids).map(entry).collect());
-    let mut response = respond::small(StatusCode::OK, &answer, &asked.accept);
+    let mut response = asked.small(StatusCode::OK, &answer);
     respond::set(&mut response, VERSION, committed.version.to_string());
     Ok(response)
+}
+
+/// The one write of a batch.
+#[derive(Default)]
+struct Batch {
+    write: Write,
+    /// The operation that each condition stands in.
+    condition_of: Vec<usize>,
+    /// The new child of each operation that is a POST.
+    ids: Vec<Option<String>>,
+}
+
+impl Batch {
+    fn of(site: &Site, asked: &Asked, operations: Vec<Operation>) -> Result<Self, Problem> {
+        let mut batch = Self::default();
+        for (index, operation) in operations.into_iter().enumerate() {
+            batch
+                .add(site, asked, index, operation)
+                .map_err(|problem| problem.at(index))?;
+        }
+        Ok(batch)
+    }
+
+    fn add(
+        &mut self,
+        site: &Site,
+        asked: &Asked,
+        index: usize,
+        operation: Operation,
+    ) -> Result<(), Problem> {
+        let mut path = operation.path.clone().unwrap_or_else(Path::root);
+        writable(&path)?;
+        for condition in &operation.conditions {
+            self.write
+                .conditions
+                .push((path.clone(), condition.clone()));
+            self.condition_of.push(index);
+        }
+        let id = (operation.name == Name::Post).then(|| site.push_id(&asked.database));
+        if let Some(id) = &id {
+            path = child(asked, &path, id)?;
+        }
+        self.write.ops.push(write_op(operation, path)?);
+        self.ids.push(id);
+        Ok(())
+    }
 }
 
 /// The write of an operation of a batch or a WebSocket, at its path (of a POST: the new child's).
@@ -337,7 +344,7 @@ fn no_priorities(priorities: &[(Vec<Text>, Value)]) -> Result<(), Problem> {
 /// The child that a POST makes.
 pub(crate) fn child(asked: &Asked, path: &Path, id: &str) -> Result<Path, Problem> {
     path.child(id, asked.database.tree_limits())
-        .map_err(|error| Problem::new(&problem::BAD_PATH, error.to_string()))
+        .map_err(|error| url::no_path(&error))
 }
 
 /// Refuses the system's paths.
@@ -351,7 +358,26 @@ pub(crate) fn writable(path: &Path) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn commit(asked: &Asked, write: Write) -> Result<Committed, Problem> {
+/// Commits what was sent as one operation on the path that was asked for.
+async fn change(
+    asked: &Asked,
+    sent: Sent<Spelled>,
+    op: fn(Path, Spelled) -> Result<WriteOp, Problem>,
+) -> Result<Committed, Problem> {
+    let Sent {
+        value,
+        conditions,
+        ttl,
+        share: _share,
+    } = sent;
+    let op = WriteOp {
+        ttl,
+        ..op(asked.path().clone(), value)?
+    };
+    let write = Write {
+        ops: vec![op],
+        conditions,
+    };
     asked
         .database
         .write(&anonymous(), write)

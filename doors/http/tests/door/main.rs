@@ -5,6 +5,7 @@
 )]
 
 mod batch;
+mod bodies;
 mod conditions;
 mod framing;
 mod rest;
