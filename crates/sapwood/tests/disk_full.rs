@@ -42,6 +42,18 @@ fn all_are_there(client: &mut Client, written: usize) {
     }
 }
 
+/// Asks `/readyz` until it answers so: it follows the answers to writes.
+fn becomes_ready(client: &mut Client, status: u16) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let ready = client.get("/readyz").unwrap();
+        if ready.status == status {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not {status}: {}", ready.text());
+    }
+}
+
 #[test]
 fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_room() {
     let disk = match SmallDisk::mount(DISK_BYTES) {
@@ -73,6 +85,7 @@ fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_room() {
     assert!(stream.data().unwrap().contains("\"put\""));
     let health = client.get("/healthz").unwrap();
     assert_eq!(health.status, 200, "{}", health.text());
+    becomes_ready(&mut client, 503);
 
     std::fs::remove_file(&ballast).unwrap();
     // The engine looks for room from time to time; each try is a whole request.
@@ -83,6 +96,7 @@ fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_room() {
             "there is room, and writes are still refused"
         );
     }
+    becomes_ready(&mut client, 200);
 
     server.kill().unwrap();
     server.start_again().unwrap();

@@ -36,8 +36,8 @@ const LEAST: &[(&str, &str, u64)] = &[
     ("limits", "record_bytes_max", 1),
 ];
 
-/// Levels in a body. Its decoders call themselves for each, and so does whatever walks a value.
-const PARSE_DEPTH_MOST: usize = 256;
+/// Levels in a body. Its decoders call themselves for each, and so does whatever walks a value; that of JSON takes 127.
+const PARSE_DEPTH_MOST: usize = 120;
 
 /// Bytes of the longest path with a slash for each segment: a row's key has to fit into the 65,535 of the engine.
 const PATH_BYTES_MOST: usize = 60_000;

@@ -164,7 +164,7 @@ fn a_limit_that_would_let_nothing_through_is_refused() {
 fn a_limit_that_the_program_could_not_keep_is_refused() {
     assert_eq!(
         refused("[limits]\nparse_depth_max = 100000\n"),
-        "sapwood.toml:2: limits.parse_depth_max: expected at most 256, got 100000"
+        "sapwood.toml:2: limits.parse_depth_max: expected at most 120, got 100000"
     );
     for (text, key) in [
         ("[limits]\ndepth_max = 1000\n", "limits.depth_max"),

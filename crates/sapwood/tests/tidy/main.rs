@@ -4,6 +4,7 @@
 mod configuration;
 mod dependencies;
 mod layout;
+mod limits;
 mod links;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,78 @@
+//! The table of limits in `docs/operations.md` names each setting that bounds something, and no other.
+
+use std::collections::BTreeSet;
+
+use sapwood::config::Config;
+
+use super::{read, root};
+
+/// Settings of `[http]` that bound nothing.
+const NO_LIMITS: &[&str] = &[
+    "listen",
+    "bare_names",
+    "echo",
+    "public",
+    "comment_interval_s",
+    "ping_interval_s",
+];
+
+/// What the page says is counted under another name.
+const COUNTED_ELSEWHERE: &[&str] = &["limits.outbox_soft_s", "limits.record_bytes_max"];
+
+fn settings() -> BTreeSet<String> {
+    let config = serde_json::to_value(Config::default()).unwrap();
+    let keys = |table: &str| -> Vec<String> {
+        let keys = config[table].as_object().unwrap().keys();
+        keys.filter(|key| table == "limits" || !NO_LIMITS.contains(&key.as_str()))
+            .map(|key| format!("{table}.{key}"))
+            .collect()
+    };
+    [keys("http"), keys("limits")]
+        .concat()
+        .into_iter()
+        .collect()
+}
+
+/// The first column of the page's table of limits.
+fn on_the_page() -> Vec<String> {
+    let page = read("docs/operations.md");
+    let (_, limits) = page.split_once("\n## Limits\n").unwrap();
+    limits
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_page_on_operations_names_every_limit_once() {
+    let page = on_the_page();
+    let once: BTreeSet<String> = page.iter().cloned().collect();
+    assert_eq!(once.len(), page.len(), "{page:?}");
+    assert_eq!(once, settings());
+}
+
+#[test]
+fn every_limit_is_counted_where_it_is_met() {
+    let mut source = String::new();
+    for folder in ["crates/core/src", "crates/net/src", "doors/http/src"] {
+        gather(&root().join(folder), &mut source);
+    }
+    for setting in settings() {
+        assert!(
+            COUNTED_ELSEWHERE.contains(&&*setting) || source.contains(&format!("\"{setting}\"")),
+            "{setting} is counted nowhere"
+        );
+    }
+}
+
+fn gather(folder: &std::path::Path, source: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            gather(&path, source);
+        } else {
+            source.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
