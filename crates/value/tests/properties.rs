@@ -187,3 +187,23 @@ fn a_map_of_many_keys_and_a_long_array_come_back() {
         assert!(stored::decode(&out).as_ref() == Ok(&value));
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_large_body_is_read_as_a_small_one(value in value()) {
+        // Above 256 KiB a body is gone over twice.
+        let value = Value::Array(vec![value, Value::from("x".repeat(300_000))]);
+        for format in FORMATS {
+            let out = encoded(format, &value);
+            let read = format.decode_spelled(&out, &Limits::default());
+            prop_assert_eq!(read.map(|spelled| spelled.value), Ok(value.clone()), "{:?}", format);
+            let cut = format.decode(&out[..out.len() - 1], &Limits::default());
+            prop_assert_eq!(cut.map_err(|error| error.code()), Err("malformed"));
+        }
+        let twice = format!("[{{\"a\":1,\"a\":2}},\"{}\"]", "x".repeat(300_000));
+        let twice = json::decode(twice.as_bytes(), &Limits::default());
+        prop_assert_eq!(twice.map_err(|error| error.code()), Err("duplicate_key"));
+    }
+}
