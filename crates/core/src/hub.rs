@@ -6,8 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sapwood_store::rows::View;
@@ -18,6 +17,7 @@ use crate::LogId;
 use crate::commit::Commit;
 use crate::event::{Body, Event, EventKind};
 use crate::outbox::{Outbox, Slot};
+use crate::queue::Queue;
 use crate::session::{Outcome, SessionId, WatchSpec};
 use crate::settings::Limits;
 use crate::tell;
@@ -39,6 +39,10 @@ const REQUESTS_MAX: usize = 1024;
 
 /// How many requests more, if they are there already, are told before anybody is woken.
 const BATCH_MAX: usize = 64;
+
+/// How long the hub naps before it looks for commits that nobody watches, and how large a group of them is left waiting.
+const NAP: Duration = Duration::from_millis(20);
+const LAZY_BYTES: usize = 64 << 10;
 
 /// A commit with the rows that it changed.
 pub(crate) struct Applied {
@@ -96,12 +100,6 @@ pub(crate) enum HubRequest {
     Stop,
 }
 
-impl HubRequest {
-    fn unless_last(self) -> Option<Self> {
-        (!matches!(self, Self::Stop)).then_some(self)
-    }
-}
-
 pub(crate) enum MessageReply {
     Session { outbox: Arc<Outbox>, tag: u64 },
     Caller(oneshot::Sender<u64>),
@@ -133,19 +131,49 @@ pub(crate) enum JoinReply {
 /// The way to a hub.
 #[derive(Clone)]
 pub(crate) struct HubHandle {
-    requests: SyncSender<HubRequest>,
-    passed: Arc<AtomicU64>,
+    requests: Arc<Queue<HubRequest>>,
+    shared: Arc<Shared>,
+}
+
+/// What the hub lets others see.
+struct Shared {
+    /// The newest commit whose events are all in the outboxes.
+    passed: AtomicU64,
+    /// Whether anything is watched.
+    watched: AtomicBool,
 }
 
 impl HubHandle {
     /// Hands the hub a request; waits while its queue is full. After the hub has stopped, nobody is there to be told anything.
     pub(crate) fn tell(&self, request: HubRequest) {
-        drop(self.requests.send(request));
+        drop(if self.can_wait(&request) {
+            self.requests.push_lazily(request)
+        } else {
+            self.requests.push(request)
+        });
     }
 
-    /// The newest commit whose events are all in the outboxes.
+    /// Commits that nobody watches and nobody waits for need not wake the hub one by one.
+    fn can_wait(&self, request: &HubRequest) -> bool {
+        match request {
+            HubRequest::Group {
+                commits, answers, ..
+            } => {
+                answers.is_empty()
+                    && !self.shared.watched.load(Ordering::Acquire)
+                    && commits
+                        .iter()
+                        .map(|applied| applied.commit.weight)
+                        .sum::<usize>()
+                        < LAZY_BYTES
+            }
+            _ => false,
+        }
+    }
+
+    /// The newest commit whose events are all in the outboxes. While nothing is watched it may stay a little behind.
     pub(crate) fn passed(&self) -> u64 {
-        self.passed.load(Ordering::Acquire)
+        self.shared.passed.load(Ordering::Acquire)
     }
 }
 
@@ -157,12 +185,17 @@ pub(crate) struct HubSettings {
 
 /// Makes a hub that goes on from the state `view`.
 pub(crate) fn hub(view: View, settings: HubSettings) -> (HubHandle, Hub) {
-    let (sender, receiver) = sync_channel(REQUESTS_MAX);
-    let passed = Arc::new(AtomicU64::new(view.seq()));
+    let requests = Arc::new(Queue::bounded(REQUESTS_MAX));
+    let shared = Arc::new(Shared {
+        passed: AtomicU64::new(view.seq()),
+        watched: AtomicBool::new(false),
+    });
     let hub = Hub {
-        requests: receiver,
+        requests: Arc::clone(&requests),
+        taken: Vec::new(),
+        at_hand: VecDeque::new(),
         processed: view.seq(),
-        passed: Arc::clone(&passed),
+        shared: Arc::clone(&shared),
         view,
         recent: VecDeque::new(),
         recent_weight: 0,
@@ -179,22 +212,18 @@ pub(crate) fn hub(view: View, settings: HubSettings) -> (HubHandle, Hub) {
         ),
         settings,
     };
-    (
-        HubHandle {
-            requests: sender,
-            passed,
-        },
-        hub,
-    )
+    (HubHandle { requests, shared }, hub)
 }
 
 pub(crate) struct Hub {
-    requests: Receiver<HubRequest>,
+    requests: Arc<Queue<HubRequest>>,
+    /// Requests on their way from there to `at_hand`; empty but for a moment.
+    taken: Vec<HubRequest>,
+    at_hand: VecDeque<HubRequest>,
     settings: HubSettings,
     /// The newest commit that everybody has been told.
     processed: u64,
-    /// The same, for everybody to see.
-    passed: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     /// The state as of that commit.
     view: View,
     /// The newest commits, bounded in bytes, for watches that join a little late.
@@ -223,30 +252,36 @@ impl Hub {
 
     /// Waits for the next request; wakes meanwhile who has been told something, and tells what is due. `None` at the end.
     fn next(&mut self) -> Option<HubRequest> {
+        // What is at hand is told before anybody is woken, unless it never ends.
+        let mut calm = self.told_since == 0;
         loop {
-            // What is at hand is told before anybody is woken, unless it never ends.
-            if self.told_since < BATCH_MAX
-                && let Ok(request) = self.requests.try_recv()
-            {
+            if self.told_since >= BATCH_MAX {
+                self.told_since = 0;
+                self.wakers.wake_some();
+            }
+            if let Some(request) = self.at_hand.pop_front() {
                 self.told_since += 1;
-                return request.unless_last();
+                return (!matches!(request, HubRequest::Stop)).then_some(request);
+            }
+            if self.take(Some(Duration::ZERO))? {
+                continue;
             }
             self.told_since = 0;
             let due = self.deferred.due_in();
             if due == Some(Duration::ZERO) {
                 self.tell_deferred();
             }
-            let waits = [self.wakers.wake_some(), due];
-            let request = match waits.into_iter().flatten().min() {
-                Some(wait) => match self.requests.recv_timeout(wait) {
-                    Err(RecvTimeoutError::Timeout) => continue,
-                    Err(RecvTimeoutError::Disconnected) => return None,
-                    Ok(request) => request,
-                },
-                None => self.requests.recv().ok()?,
-            };
-            return request.unless_last();
+            let waits = [self.wakers.wake_some(), due, (!calm).then_some(NAP)];
+            calm = !self.take(waits.into_iter().flatten().min())?;
         }
+    }
+
+    /// Takes what waits; whether there was anything. `None` at the end.
+    fn take(&mut self, timeout: Option<Duration>) -> Option<bool> {
+        let open = self.requests.take(&mut self.taken, timeout);
+        let any = !self.taken.is_empty();
+        self.at_hand.extend(self.taken.drain(..));
+        open.then_some(any)
     }
 
     fn handle(&mut self, request: HubRequest) {
@@ -325,7 +360,7 @@ impl Hub {
         commits
             .into_iter()
             .for_each(|applied| self.remember(applied.commit));
-        self.passed.store(self.processed, Ordering::Release);
+        self.shared.passed.store(self.processed, Ordering::Release);
         self.answer_those_behind();
     }
 
@@ -428,6 +463,7 @@ impl Hub {
             WatchSpec::Record(path) => self.records.insert(path, watcher),
             WatchSpec::Topic(filter) => self.topics.insert(&filter, watcher),
         }
+        self.shared.watched.store(true, Ordering::Release);
     }
 
     /// Tells a watch the commits between its own and the newest; `false` where that can't be told.
@@ -478,6 +514,9 @@ impl Hub {
             WatchSpec::Record(path) => self.records.remove(path, session, slot),
             WatchSpec::Topic(filter) => self.topics.remove(filter, session, slot),
         }
+        self.shared
+            .watched
+            .store(self.is_watched(), Ordering::Release);
     }
 
     /// Delivers a message; the publisher learns how many sessions had it.

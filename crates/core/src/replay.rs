@@ -47,7 +47,7 @@ impl Replay<'_> {
                 let commit =
                     codec::decode(seq.0, &entry).map_err(|error| self.failed(seq.0, &error))?;
                 let (changes, private, _) =
-                    commit::apply(&self.tree, &working.view(), &commit, true)
+                    commit::apply(&self.tree, working.view(), &commit, true)
                         .map_err(|error| self.failed(seq.0, &error))?;
                 working.apply(seq.0, &changes, &private);
                 self.note_declared(&commit)?;
