@@ -102,6 +102,44 @@ const TOML_WORDS: &[&[u8]] = &[
     b"{a.b=",
 ];
 
+const HTTP_WORDS: &[&[u8]] = &[
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\r\n\r\n",
+    b" ",
+    b"\t",
+    b":",
+    b"GET / HTTP/1.1\r\n",
+    b" HTTP/1.0\r\n",
+    b"Host: a\r\n",
+    b"Content-Length: ",
+    b"Content-Length: 5\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"transfer-encoding : gzip, chunked\r\n",
+    b"5\r\nhello\r\n",
+    b"0\r\n\r\n",
+    b"ffffffffffffffff\r\n",
+    b";a=b\r\n",
+    b"\0",
+];
+/// Frames of a client: a first byte, a length with the mask's bit, a mask of zeros.
+const WEBSOCKET_WORDS: &[&[u8]] = &[
+    &[0x81, 0x85, 0, 0, 0, 0, b'h', b'e', b'l', b'l', b'o'],
+    &[0x01, 0x81, 0, 0, 0, 0, 0xc3],
+    &[0x80, 0x81, 0, 0, 0, 0, 0xa9],
+    &[0x00, 0x80, 0, 0, 0, 0],
+    &[0x82, 0x80, 1, 2, 3, 4],
+    &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8],
+    &[0x88, 0x80, 0, 0, 0, 0],
+    &[0x89, 0x80, 0, 0, 0, 0],
+    &[0x8a, 0x81, 0, 0, 0, 0, b'p'],
+    &[0xc1, 0x80, 0, 0, 0, 0],
+    &[0x82, 0xfe, 0x03, 0xe9, 0, 0, 0, 0],
+    &[0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    &[0x89, 0xfe, 0, 0x7e, 0, 0, 0, 0],
+];
+
 /// All of them.
 pub fn all() -> Vec<Target> {
     let target = |name, run, seeds, words| Target {
@@ -163,6 +201,18 @@ pub fn all() -> Vec<Target> {
             BINARY_WORDS,
         ),
         target("config", config, &["seeds/config"], TOML_WORDS),
+        target(
+            "framing",
+            sapwood_net::fuzz::framing,
+            &["seeds/framing"],
+            HTTP_WORDS,
+        ),
+        target(
+            "websocket",
+            sapwood_net::fuzz::websocket,
+            &["seeds/websocket"],
+            WEBSOCKET_WORDS,
+        ),
     ]
 }
 
