@@ -12,8 +12,8 @@ use sapwood_core::{Condition, Tag, TagList, Version};
 use sapwood_tree::{Limits as PathLimits, Path};
 use sapwood_value::{Format, Limits, Map, ServerValue, Spelled, Text, Value, spelling};
 
+use crate::body::count_decode;
 use crate::etag;
-use crate::negotiate::count_decode;
 use crate::plain;
 use crate::problem::{self, Problem};
 

@@ -1,8 +1,9 @@
 //! The HTTP door: REST on every path, server-sent events, WebSockets, files, and the demo page.
 //!
-//! Parsing is in pure modules ([`url`], [`negotiate`], [`etag`], [`command`], [`event`]); every error that a client can
+//! Parsing is in pure modules ([`url`], [`body`], [`negotiate`], [`etag`], [`command`], [`event`]); every error that a client can
 //! get is in [`problem`]. The door decides nothing: it turns requests into reads, writes and watches of the core.
 
+pub mod body;
 pub mod command;
 mod config;
 mod door;

@@ -14,9 +14,10 @@ use sapwood_value::{Format, Value};
 use tokio::time::Instant;
 
 use crate::HttpConfig;
+use crate::body::BodyType;
 use crate::command;
 use crate::etag::TagList;
-use crate::negotiate::{Accept, BodyType, Form, OCTETS};
+use crate::negotiate::{Accept, Form, OCTETS};
 use crate::problem::{self, Member, Problem};
 use crate::respond;
 use crate::url::{Ending, Target};
@@ -123,7 +124,8 @@ impl Asked {
         self.no_stream()?;
         let (body_type, conditions, ttl) = (self.body_type()?, self.conditions()?, self.ttl()?);
         let body = read_body(body, config).await?;
-        let share = self.database.room_to_decode(body.len()).await;
+        let grows = if body_type.grows() { body.len() } else { 0 };
+        let share = self.database.room_to_decode(grows).await;
         let value = decode(&body_type, &body, &value_limits(&self.database, config))?;
         Ok(Sent {
             value,

@@ -9,9 +9,9 @@ use sapwood_net::http::Body;
 use sapwood_tree::{OpKind, Path};
 use sapwood_value::{Map, Spelled, Text, Value};
 
+use crate::body::BodyType;
 use crate::command::{Name, Operation, merge_entries, read_batch};
 use crate::door::{Site, anonymous};
-use crate::negotiate::BodyType;
 use crate::problem::{self, Member, Problem};
 use crate::request::{Asked, Sent};
 use crate::respond::{self, VERSION};
