@@ -227,6 +227,26 @@ fn marking_a_large_value_writes_one_row() {
 }
 
 #[test]
+fn a_merge_into_a_long_array_copies_it_once() {
+    let mut rows = MemoryRows::new();
+    let array = |n: i64| Value::Array(vec![Value::Int(n); 50_000]);
+    commit(&mut rows, 1, &[put("/a", array(1), true)]);
+    // Copied for each of its items, it would take minutes.
+    let entries = (0..50_000).map(|n| (format!("{n}").into(), Some(Value::Int(2))));
+    let merge = Op {
+        path: path("/a"),
+        kind: OpKind::Merge {
+            entries: entries.collect(),
+            mark: false,
+        },
+    };
+    let cost = commit(&mut rows, 2, &[merge]);
+    assert_eq!(cost.changes.rows.len(), 1);
+    let held = tree_value(&rows, &path("/a"), usize::MAX).unwrap();
+    assert_eq!(held, Some(array(2)));
+}
+
+#[test]
 fn a_write_that_changes_nothing_writes_nothing() {
     let mut rows = MemoryRows::new();
     let small: Map = [("a", 1), ("b", 2)].into_iter().collect();

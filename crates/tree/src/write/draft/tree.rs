@@ -29,6 +29,9 @@ pub(super) struct PutBelow {
     pub(super) same: bool,
 }
 
+/// A key of a merge, and what is put there; none removes.
+type Entry<'a> = (&'a Text, Option<&'a Value>);
+
 impl Draft<'_> {
     /// A put as a door asks for it: null deletes, and what was written may become records.
     pub(super) fn put_marked(
@@ -57,26 +60,67 @@ impl Draft<'_> {
     ) -> Result<bool, WriteError> {
         check_keys(path, entries)?;
         let existed = crate::exists(self, path)?;
-        let value_of = |value: &Option<Value>| value.clone().filter(|value| !value.is_null());
-        for (key, value) in entries {
-            if let Some(value) = value_of(value) {
-                self.put(&self.child(path, key)?, &value, false)?;
-            }
-        }
-        for (key, value) in entries {
-            if value_of(value).is_none() {
-                self.delete(&self.child(path, key)?)?;
+        let (puts, deletes): (Vec<_>, Vec<_>) = entries
+            .iter()
+            .map(|(key, value)| (key, value.as_ref().filter(|value| !value.is_null())))
+            .partition(|(_, value)| value.is_some());
+        let in_order: Vec<Entry<'_>> = [puts.as_slice(), &deletes].concat();
+        if !self.merge_array(path, &in_order)? {
+            for (key, value) in in_order {
+                let child = self.child(path, key)?;
+                match value {
+                    Some(value) => self.put(&child, value, false)?,
+                    None => self.delete(&child)?,
+                };
             }
         }
         if mark {
             self.mark_merge(path, entries)?;
         }
-        for (key, value) in entries {
-            if value_of(value).is_some() {
-                self.mark_declared(&path.child_unchecked(key))?;
-            }
+        for (key, _) in puts {
+            self.mark_declared(&path.child_unchecked(key))?;
         }
         Ok(existed)
+    }
+
+    /// Merges into an array with nothing below it at one go, as each step alone would copy it. Whether that was done:
+    /// not where the array becomes a map, or what is put may become records.
+    fn merge_array(&mut self, path: &Path, entries: &[Entry<'_>]) -> Result<bool, WriteError> {
+        let Some((at, row)) = nearest(self, path)? else {
+            return Ok(false);
+        };
+        let own = if at == *path {
+            Some(&row.fragment)
+        } else {
+            inline(&at, &row, path)
+        };
+        let Some(old) = own.filter(|own| own.as_array().is_some()) else {
+            return Ok(false);
+        };
+        let mut declared = self.settings.declared.patterns().iter();
+        if declared.any(|pattern| pattern.len() > path.len() && pattern.matches_above(path))
+            || !matches!(self.under(path)?, Under::Few(rows) if rows.is_empty())
+        {
+            return Ok(false);
+        }
+        let mut new = Some(old.clone());
+        for (key, value) in entries {
+            self.check_value(&self.child(path, key)?, value.unwrap_or(&Value::Null))?;
+            let mut value = value.cloned();
+            value.iter_mut().for_each(spell_out);
+            new = put_in(new, std::iter::once(key.as_str()), value);
+        }
+        let Some(new @ Value::Array(_)) = new else {
+            return Ok(false);
+        };
+        if new != *old {
+            self.touch(path)?;
+        }
+        self.set_own(path, new)?;
+        if entries.iter().any(|(_, value)| value.is_none()) {
+            self.emptied.insert(at);
+        }
+        Ok(true)
     }
 
     fn child(&self, path: &Path, key: &Text) -> Result<Path, WriteError> {
