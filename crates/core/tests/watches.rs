@@ -5,7 +5,7 @@
 mod common;
 
 use common::{connect, delete, done, memory, next, patch, path, put, watch_tree};
-use sapwood_core::{Claims, Message, Start, WatchSpec};
+use sapwood_core::{Claims, Core, CoreSettings, Message, Start, WatchSpec};
 use sapwood_value::Value;
 
 #[tokio::test]
@@ -512,5 +512,33 @@ async fn what_a_client_may_resume_from_never_runs_ahead_of_what_it_was_told() {
     assert_eq!(session.last_seen().seq, 0);
     assert_eq!(next(&mut session, 1).await, ["put /a 2"]);
     assert_eq!(session.last_seen(), newest);
+    core.close();
+}
+
+#[tokio::test]
+async fn a_client_that_stays_behind_is_reset_before_its_outbox_is_full() {
+    let mut settings = CoreSettings::memory();
+    settings.limits.outbox_soft_bytes_max = 4_000;
+    settings.limits.outbox_soft_s = 0;
+    let core = Core::open(settings).unwrap();
+    let database = core.database("default").unwrap();
+    let mut session = connect(&database);
+    watch_tree(&mut session, "/a");
+    assert_eq!(next(&mut session, 1).await, ["put /a null"]);
+    session.submit_read(1, path("/a"));
+    assert_eq!(next(&mut session, 1).await, ["answer 1"]);
+    for number in 0..100 {
+        done(&database, [put(&format!("/a/{number}"), "\"some text\"")]).await;
+    }
+    // An answer comes behind all that was told to others.
+    let mut other = connect(&database);
+    other.submit_read(2, path("/a"));
+    assert_eq!(next(&mut other, 1).await, ["answer 2"]);
+    let told = next(&mut session, 2).await;
+    assert_eq!(told[0], "reset /a");
+    assert!(
+        told[1].starts_with("put /a {") && told[1].contains("\"99\":"),
+        "{told:?}"
+    );
     core.close();
 }
