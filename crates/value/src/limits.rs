@@ -3,7 +3,7 @@
 /// Bounds of one decoded value. Past any of them the bytes are refused, never cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How many maps and arrays (and CBOR tags) may lie within each other.
+    /// How many maps and arrays (and CBOR tags) may lie within each other; in JSON 127 at most.
     pub depth: usize,
     /// Bytes of the whole encoded value.
     pub value_bytes: usize,

@@ -65,6 +65,9 @@ fn syntax(error: &serde_json::Error) -> Fault {
     if message.starts_with("number out of range") {
         return Fault::number("a number beyond all floats");
     }
+    if message.starts_with("recursion limit") {
+        return Fault::new(DecodeErrorKind::TooDeep, "more than 127 levels");
+    }
     Fault::malformed(message)
 }
 
@@ -259,6 +262,17 @@ mod tests {
         assert_eq!(code("{\"123456\":1}"), Err("too_large"));
         assert_eq!(code(&" ".repeat(41)), Err("too_large"));
         assert_eq!(code("[1,2,3,4,5,6,7]"), Err("too_large"));
+    }
+
+    #[test]
+    fn more_levels_than_the_parser_goes_are_too_deep_whatever_the_limit() {
+        let wide = Limits {
+            depth: 1000,
+            ..Limits::default()
+        };
+        let text = format!("{}{}", "[".repeat(500), "]".repeat(500));
+        let error = decode(text.as_bytes(), &wide).unwrap_err();
+        assert_eq!(error.code(), "too_deep");
     }
 
     #[test]
