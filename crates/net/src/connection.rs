@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::listener::Waiting;
 use crate::websocket::WebSocket;
-use crate::{Life, Mounts, Signal};
+use crate::{Life, Limits, Mounts, Signal};
 
 /// What is known about a connection.
 #[derive(Debug)]
@@ -60,18 +60,24 @@ pub struct Socket {
     /// Read already, with what came before it.
     early: Bytes,
     life: Arc<Life>,
-    /// How long a client may take none of what is written to it.
-    write_timeout: Duration,
+    waiting: Option<Waiting>,
+    limits: Arc<Limits>,
     stalled: bool,
 }
 
 impl Socket {
-    pub(crate) fn new(stream: TcpStream, life: Arc<Life>, write_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        stream: TcpStream,
+        life: Arc<Life>,
+        waiting: Option<Waiting>,
+        limits: Arc<Limits>,
+    ) -> Self {
         Self {
             stream,
             early: Bytes::new(),
             life,
-            write_timeout,
+            waiting,
+            limits,
             stalled: false,
         }
     }
@@ -120,6 +126,17 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
+    /// Says that the client has sent a whole request, or whatever its protocol begins with: it does not count as one that
+    /// may never do so any more.
+    pub fn has_begun(&mut self) {
+        self.waiting = None;
+    }
+
+    /// What bounds the connection, whatever it speaks.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Whether the client takes nothing of what is written just now.
     pub(crate) fn is_stalled(&self) -> bool {
         self.stalled
@@ -141,7 +158,7 @@ impl Socket {
         }
         if !self.stalled {
             self.stalled = true;
-            self.life.stall(self.write_timeout);
+            self.life.stall(self.limits.write_timeout);
         }
         match self.life.poll_signal(cx) {
             Poll::Ready(Signal::Expired) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),

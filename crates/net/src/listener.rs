@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use metrics::{Counter, Gauge, counter, gauge};
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tracing::{debug, error, warn};
 
 use crate::life::Lives;
@@ -24,8 +24,12 @@ pub struct Limits {
     pub connections_max: usize,
     /// How many may be open from one address (of IPv6, from one /64); loopback is exempt.
     pub connections_per_address_max: usize,
+    /// How many of those may be open that have not sent a whole request yet (L2).
+    pub waiting_per_address_max: usize,
     /// How long a client may take none of what is written to it.
     pub write_timeout: Duration,
+    /// The slowest message of a WebSocket that is waited for, in bytes a second.
+    pub message_rate_min: u64,
 }
 
 impl Default for Limits {
@@ -33,7 +37,9 @@ impl Default for Limits {
         Self {
             connections_max: 0,
             connections_per_address_max: 1000,
+            waiting_per_address_max: 100,
             write_timeout: Duration::from_secs(60),
+            message_rate_min: 500,
         }
     }
 }
@@ -153,12 +159,19 @@ impl Bound {
 struct Shared {
     lives: Lives,
     mounts: Arc<Mounts>,
+    /// As the limit says, or as the system allows.
     connections_max: usize,
-    connections_per_address_max: usize,
-    write_timeout: Duration,
-    per_address: Mutex<HashMap<IpAddr, usize>>,
+    limits: Arc<Limits>,
+    per_address: Mutex<HashMap<IpAddr, Open>>,
     next_id: AtomicU64,
     metrics: Metrics,
+}
+
+/// The connections of one address.
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    waiting: usize,
 }
 
 struct Metrics {
@@ -189,8 +202,7 @@ impl Shared {
             } else {
                 limits.connections_max
             },
-            connections_per_address_max: limits.connections_per_address_max,
-            write_timeout: limits.write_timeout,
+            limits: Arc::new(limits.clone()),
             per_address: Mutex::default(),
             next_id: AtomicU64::new(1),
             metrics: Metrics::new(),
@@ -198,7 +210,7 @@ impl Shared {
     }
 
     /// Counts a connection in, if there is room for it.
-    fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Admitted> {
+    fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<(Admitted, Option<Waiting>)> {
         if self.lives.len() >= self.connections_max {
             limit_met("http.connections_max");
             return None;
@@ -206,21 +218,45 @@ impl Shared {
         let address = counted_address(peer.ip());
         if let Some(address) = address {
             let mut per_address = self.per_address.lock();
-            let count = per_address.entry(address).or_default();
-            if *count >= self.connections_per_address_max {
+            let open = per_address.entry(address).or_default();
+            if open.all >= self.limits.connections_per_address_max {
                 limit_met("http.connections_per_address_max");
                 return None;
             }
-            *count += 1;
+            if open.waiting >= self.limits.waiting_per_address_max {
+                limit_met("http.waiting_per_address_max");
+                return None;
+            }
+            open.all += 1;
+            open.waiting += 1;
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         self.metrics.accepted.increment(1);
         self.metrics.open.increment(1);
-        Some(Admitted {
+        let waiting = address.map(|address| Waiting {
             shared: Arc::clone(self),
-            id,
             address,
-        })
+        });
+        let shared = Arc::clone(self);
+        Some((
+            Admitted {
+                shared,
+                id,
+                address,
+            },
+            waiting,
+        ))
+    }
+
+    /// Takes a connection out of the counts of its address.
+    fn count_out(&self, address: IpAddr, take: impl FnOnce(&mut Open)) {
+        let mut per_address = self.per_address.lock();
+        if let Some(open) = per_address.get_mut(&address) {
+            take(open);
+            if open.all == 0 && open.waiting == 0 {
+                per_address.remove(&address);
+            }
+        }
     }
 }
 
@@ -234,16 +270,31 @@ struct Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         if let Some(address) = self.address {
-            let mut per_address = self.shared.per_address.lock();
-            if let Some(count) = per_address.get_mut(&address) {
-                *count = count.saturating_sub(1);
-                if *count == 0 {
-                    per_address.remove(&address);
-                }
-            }
+            self.shared
+                .count_out(address, |open| open.all = open.all.saturating_sub(1));
         }
         self.shared.metrics.open.decrement(1);
         self.shared.lives.leave(self.id);
+    }
+}
+
+/// A connection's place among those that have not sent a whole request yet; gives it back when dropped.
+pub(crate) struct Waiting {
+    shared: Arc<Shared>,
+    address: IpAddr,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Waiting").field(&self.address).finish()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.shared.count_out(self.address, |open| {
+            open.waiting = open.waiting.saturating_sub(1);
+        });
     }
 }
 
@@ -285,8 +336,16 @@ async fn accept_all(listener: Listener, shared: Arc<Shared>) {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 failures = 0;
+                if let Err(error) = stream.set_nodelay(true) {
+                    debug!(%error, %peer, "cannot set TCP_NODELAY");
+                }
                 match shared.admit(peer) {
-                    Some(admitted) => start(stream, peer, local, &door, admitted),
+                    Some((admitted, waiting)) => {
+                        let life = shared.lives.enter(admitted.id);
+                        let limits = Arc::clone(&shared.limits);
+                        let socket = Socket::new(stream, life, waiting, limits);
+                        start(socket, peer, local, &door, admitted);
+                    }
                     None => {
                         debug!(%peer, door = door.name(), "connection refused: too many are open");
                     }
@@ -312,17 +371,13 @@ async fn accept_all(listener: Listener, shared: Arc<Shared>) {
 }
 
 fn start(
-    stream: TcpStream,
+    socket: Socket,
     peer: SocketAddr,
     local: SocketAddr,
     door: &Arc<dyn Door>,
     admitted: Admitted,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, %peer, "cannot set TCP_NODELAY");
-    }
     let shared = &admitted.shared;
-    let life = shared.lives.enter(admitted.id);
     let info = Arc::new(Info {
         id: admitted.id,
         peer,
@@ -331,7 +386,7 @@ fn start(
     });
     let connection = Connection {
         info,
-        transport: Transport::Tcp(Socket::new(stream, life, shared.write_timeout)),
+        transport: Transport::Tcp(socket),
         mounts: Arc::clone(&shared.mounts),
     };
     let serving = AssertUnwindSafe(door.serve(connection)).catch_unwind();
@@ -427,6 +482,27 @@ mod tests {
         assert!(shared.admit("192.0.2.2:1000".parse().unwrap()).is_some());
         drop(first);
         assert!(shared.admit(peer).is_some());
+    }
+
+    #[test]
+    fn one_address_may_not_have_many_connections_that_say_nothing() {
+        let limits = Limits {
+            waiting_per_address_max: 2,
+            ..Limits::default()
+        };
+        let shared = Arc::new(Shared::new(Mounts::default(), &limits));
+        let peer: SocketAddr = "192.0.2.1:1000".parse().unwrap();
+        let (first, waiting) = shared.admit(peer).unwrap();
+        let second = shared.admit(peer).unwrap();
+        let met = Met::default();
+        metrics::with_local_recorder(&met, || assert!(shared.admit(peer).is_none()));
+        assert_eq!(met.count("http.waiting_per_address_max"), 1);
+        assert!(shared.admit("192.0.2.2:1000".parse().unwrap()).is_some());
+        drop(waiting); // it has sent a request
+        let third = shared.admit(peer).unwrap();
+        assert!(shared.admit(peer).is_none());
+        drop((first, second, third));
+        assert!(shared.per_address.lock().is_empty());
     }
 
     #[test]

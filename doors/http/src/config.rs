@@ -29,12 +29,14 @@ pub struct HttpConfig {
     pub idle_timeout_s: u64,
     /// Time for which a client may take nothing of what is written to it, in seconds. Then the connection ends.
     pub write_timeout_s: u64,
-    /// Slowest body that is waited for, in bytes per second. A slower one is answered 408.
+    /// Slowest body that is waited for, in bytes per second. A slower one is answered 408, or ends the WebSocket with 1008.
     pub body_rate_min: u64,
     /// Most connections in all. 0: as many as the process may have descriptors, less a reserve.
     pub connections_max: usize,
     /// Most connections from one address (of IPv6, from one /64). Loopback is exempt.
     pub connections_per_address_max: usize,
+    /// Most connections from one address that have not sent a request yet. Loopback is exempt.
+    pub waiting_per_address_max: usize,
     /// Most operations in one batch.
     pub batch_operations_max: usize,
     /// Time between two comments on a quiet event stream, in seconds.
@@ -59,6 +61,7 @@ impl Default for HttpConfig {
             body_rate_min: 500,
             connections_max: 0,
             connections_per_address_max: 1000,
+            waiting_per_address_max: 100,
             batch_operations_max: 10_000,
             comment_interval_s: 15,
             ping_interval_s: 30,
@@ -82,6 +85,8 @@ impl HttpConfig {
         sapwood_net::Limits {
             connections_max: self.connections_max,
             connections_per_address_max: self.connections_per_address_max,
+            waiting_per_address_max: self.waiting_per_address_max,
+            message_rate_min: self.body_rate_min.max(1),
             write_timeout: Duration::from_secs(self.write_timeout_s.max(1)),
         }
     }

@@ -142,6 +142,9 @@ impl Guarded {
     fn look(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let read = buf.filled().get(before..).unwrap_or_default();
         let (good, checked) = self.framing.check(read);
+        if self.framing.has_begun() {
+            self.socket.has_begun();
+        }
         let (good, rest) = read.split_at_checked(good).unwrap_or((read, &[]));
         let keep = if self.held.is_empty() {
             good.len()

@@ -98,6 +98,11 @@ impl Decoder {
         self.inbound.extend_from_slice(bytes);
     }
 
+    /// Whether a message has begun and not ended.
+    pub fn is_in_message(&self) -> bool {
+        self.partial.is_some() || !self.inbound.is_empty()
+    }
+
     /// The next message, if all of it is there.
     ///
     /// # Errors

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
+use tokio::time::Instant;
 
 use super::{Decoder, Fault, Message};
-use crate::{Life, Socket};
+use crate::{Life, Socket, limit_met};
 
 /// What kind of message goes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum Kind {
 pub struct WebSocket {
     socket: Socket,
     decoder: Decoder,
+    /// When the message began that comes just now, and how many bytes of it have come since.
+    coming: Option<(Instant, u64)>,
     outbound: VecDeque<Bytes>,
     /// We have sent a close frame: nothing follows it.
     closed: bool,
@@ -35,6 +38,9 @@ pub struct WebSocket {
 
 /// How many bytes are read at a time, onto the stack.
 const READ_BYTES: usize = 4096;
+
+/// How long a message may take before its rate counts.
+const MESSAGE_GRACE: Duration = Duration::from_secs(10);
 
 /// Room for the head of a frame that goes out.
 const HEAD_BYTES: usize = 10;
@@ -44,6 +50,7 @@ impl WebSocket {
         Self {
             socket,
             decoder: Decoder::new(message_bytes_max),
+            coming: None,
             outbound: VecDeque::new(),
             closed: false,
         }
@@ -55,7 +62,7 @@ impl WebSocket {
     }
 
     /// The next message. Pings have been answered, and a close too: those answers wait to be flushed.
-    /// `None` is the end of the connection.
+    /// `None` is the end of the connection; a client whose message comes too slowly is told so first.
     ///
     /// # Errors
     /// [`Fault`]: the close frame with its code waits to be flushed.
@@ -66,7 +73,8 @@ impl WebSocket {
                     self.react(&message);
                     return Poll::Ready(Some(Ok(message)));
                 }
-                Ok(None) => {}
+                Ok(None) if self.decoder.is_in_message() => {}
+                Ok(None) => self.coming = None,
                 Err(fault) => {
                     self.say_close(fault.code(), &fault.to_string());
                     return Poll::Ready(Some(Err(fault)));
@@ -78,7 +86,21 @@ impl WebSocket {
                 Ok(()) if !buf.filled().is_empty() => self.decoder.feed(buf.filled()),
                 Ok(()) | Err(_) => return Poll::Ready(None),
             }
+            if self.is_too_slow(buf.filled().len()) {
+                limit_met("http.body_rate_min");
+                self.say_close(1008, "the message came too slowly");
+                return Poll::Ready(None);
+            }
         }
+    }
+
+    /// Whether the message that comes just now is held up: what has come of it would stay in memory for as long as the
+    /// client likes.
+    fn is_too_slow(&mut self, read: usize) -> bool {
+        let (begin, bytes) = self.coming.get_or_insert_with(|| (Instant::now(), 0));
+        *bytes = bytes.saturating_add(read as u64);
+        let earned = Duration::from_secs(*bytes / self.socket.limits().message_rate_min.max(1));
+        begin.elapsed() > MESSAGE_GRACE + earned
     }
 
     /// [`WebSocket::poll_next`] as a future; cancel-safe.
@@ -220,7 +242,64 @@ fn write_head(head: &mut [u8; HEAD_BYTES], kind: Kind, payload: usize) -> usize 
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+    use crate::Limits;
+    use crate::life::Lives;
+
+    async fn pair() -> (TcpStream, WebSocket) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let life = Lives::default().enter(1);
+        let socket = Socket::new(stream, life, None, Arc::new(Limits::default()));
+        (client, WebSocket::new(socket, 1 << 20))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_comes_too_slowly_ends_the_connection() {
+        let (mut client, mut server) = pair().await;
+        // A whole message, and then the beginning of one of 1,000 bytes.
+        client
+            .write_all(&[0x81, 0x80, 0, 0, 0, 0, 0x82, 0xfe, 3, 0xe8, 0, 0, 0, 0, 1])
+            .await
+            .unwrap();
+        assert_eq!(server.next().await, Some(Ok(Message::Text(Bytes::new()))));
+        for _ in 0..5 {
+            let waited = tokio::time::timeout(Duration::from_secs(5), server.next()).await;
+            if let Ok(ended) = waited {
+                assert_eq!(ended, None);
+                break;
+            }
+            client.write_all(&[1]).await.unwrap();
+        }
+        server.flush().await.unwrap();
+        let mut answer = [0; 4];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(
+            (answer[0], &answer[2..]),
+            (0x88, &1008_u16.to_be_bytes()[..])
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_message_may_take_its_time() {
+        let (mut client, mut server) = pair().await;
+        let mut head = vec![0x82, 0xff];
+        head.extend_from_slice(&100_000_u64.to_be_bytes());
+        head.extend_from_slice(&[0; 4]);
+        client.write_all(&head).await.unwrap();
+        for _ in 0..20 {
+            let waited = tokio::time::timeout(Duration::from_secs(5), server.next()).await;
+            assert!(waited.is_err());
+            client.write_all(&[7; 5000]).await.unwrap();
+        }
+        assert!(matches!(server.next().await, Some(Ok(Message::Binary(_)))));
+    }
 
     #[test]
     fn the_head_of_a_frame_says_its_length_in_the_shortest_way() {
