@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sapwood_store::rows::View;
-use sapwood_tree::{Draft, Op, OpKind, Path, RowChanges, RowsError, Settings};
+use sapwood_tree::{Draft, Op, OpKind, Path, RowChanges, Rows as _, RowsError, Settings};
 use sapwood_value::{ServerValue, Text, Value};
 
 use crate::gate::{Claims, Gate, Operation};
@@ -74,19 +74,24 @@ pub(crate) fn decide(
             .for_each(|effect| effects.push(effect));
         ops.push(resolve(context, view, op, index)?);
     }
-    let commit = Commit {
+    let mut commit = Commit {
         seq: context.seq,
         at_ms: context.now_ms,
         ops,
         effects,
         weight: 0,
     };
+    let (mut changes, mut private, mut outcomes) =
+        apply(context.tree, view, &commit, context.any_leases)?;
+    let written = outcomes.len();
+    let gone = uncovering(view, &commit.ops, &changes).map_err(|error| unavailable(&error))?;
+    if !gone.is_empty() {
+        commit.ops.extend(gone);
+        (changes, private, outcomes) = apply(context.tree, view, &commit, context.any_leases)?;
+        outcomes.truncate(written);
+    }
     let entry = codec::encode(&commit);
-    let commit = Commit {
-        weight: entry.len() + 128,
-        ..commit
-    };
-    let (changes, private, outcomes) = apply(context.tree, view, &commit, context.any_leases)?;
+    commit.weight = entry.len() + 128;
     Ok(Decided {
         commit: Arc::new(commit),
         entry,
@@ -94,6 +99,32 @@ pub(crate) fn decide(
         private,
         outcomes,
     })
+}
+
+/// The ends of the records that a write from inside leaves empty, where a document further up has something of its own at
+/// that place: it shows again. They are put in words, so that whoever is told of the commit learns of it, now and later.
+fn uncovering(view: &View, ops: &[Op], changes: &RowChanges) -> Result<Vec<Op>, RowsError> {
+    let mut gone: Vec<Op> = Vec::new();
+    for (path, row) in &changes.rows {
+        let from_inside = |op: &Op| match op.kind {
+            OpKind::Merge { .. } => op.path.starts_with(path),
+            OpKind::Put { .. } | OpKind::Delete => op.path.starts_with(path) && op.path != *path,
+            OpKind::PutRecord { .. } | OpKind::DeleteRecord | OpKind::Mark => false,
+        };
+        let stays = row.as_ref().is_some_and(|row| row.is_record());
+        if stays || !ops.iter().any(from_inside) {
+            continue;
+        }
+        let was_record = view.row(path)?.is_some_and(|row| row.is_record());
+        let above = path.parent().map(|above| sapwood_tree::record_of(view, &above));
+        if was_record && above.transpose()?.flatten().is_some() {
+            gone.push(Op {
+                path: path.clone(),
+                kind: OpKind::DeleteRecord,
+            });
+        }
+    }
+    Ok(gone)
 }
 
 /// Private rows to write, or to remove.

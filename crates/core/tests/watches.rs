@@ -4,8 +4,9 @@
 
 mod common;
 
-use common::{connect, delete, done, memory, next, patch, path, put, watch_tree};
-use sapwood_core::{Claims, Core, CoreSettings, Message, Start, WatchSpec};
+use common::{connect, delete, done, memory, next, patch, path, put, value, watch_tree};
+use sapwood_core::{Claims, Core, CoreSettings, Message, Start, WatchSpec, WriteOp};
+use sapwood_tree::OpKind;
 use sapwood_value::Value;
 
 #[tokio::test]
@@ -540,5 +541,43 @@ async fn a_client_that_stays_behind_is_reset_before_its_outbox_is_full() {
         told[1].starts_with("put /a {") && told[1].contains("\"99\":"),
         "{told:?}"
     );
+    core.close();
+}
+
+#[tokio::test]
+async fn a_record_that_is_emptied_from_inside_shows_what_it_covered() {
+    let (core, database, _) = memory();
+    let marked = OpKind::Merge {
+        entries: vec![("c".into(), Some(Value::Int(1)))],
+        mark: true,
+    };
+    let document = OpKind::PutRecord {
+        document: value(r#"{"b":{"d":2}}"#),
+        payload: None,
+    };
+    done(&database, [WriteOp::new(path("/a/b"), marked)]).await;
+    done(&database, [WriteOp::new(path("/a"), document)]).await;
+    let mut above = connect(&database);
+    watch_tree(&mut above, "");
+    assert_eq!(next(&mut above, 1).await, [r#"put / {"a":{"b":{"c":1}}}"#]);
+    let mut children = connect(&database);
+    children
+        .watch(WatchSpec::Children(path("/a/b")), Start::State)
+        .unwrap();
+    assert_eq!(next(&mut children, 1).await, ["put /a/b/c 1 #c"]);
+    let mut beside = connect(&database);
+    watch_tree(&mut beside, "/a/b/d");
+    assert_eq!(next(&mut beside, 1).await, ["put /a/b/d null"]);
+
+    done(&database, [delete("/a/b/c")]).await;
+    assert_eq!(
+        next(&mut above, 2).await,
+        ["delete.0 /a/b/c", r#"put /a/b {"d":2}"#]
+    );
+    assert_eq!(
+        next(&mut children, 2).await,
+        ["delete.0 /a/b/c #c", "put /a/b/d 2 #d"]
+    );
+    assert_eq!(next(&mut beside, 1).await, ["put /a/b/d 2"]);
     core.close();
 }
