@@ -1,13 +1,14 @@
 //! The committer: the one order of a database's writes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use sapwood_store::log::{AppendError, CommitLog, CommitSeq, Retention};
 use sapwood_store::rows::{PersistError, RowStore, View, Working};
 use sapwood_tree::{OpKind, Path, Settings};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::clock::Clock;
@@ -72,6 +73,8 @@ pub(crate) struct Committer {
     pub(crate) status: Arc<Status>,
     pub(crate) any_leases: bool,
     pub(crate) next_expiry: Option<u64>,
+    /// Where those wait who are answered, once somebody has waited.
+    pub(crate) runtime: Arc<OnceLock<Handle>>,
 }
 
 /// Whether the database takes writes.
@@ -316,9 +319,10 @@ impl Committer {
     /// Tells everybody: the hub in order, with the answers of those who watch behind it; all others right away.
     fn publish(&self, steps: Vec<Step>, answers: Vec<(Reply, Result<Outcome, WriteError>)>) {
         let mut for_sessions = Vec::new();
+        let mut for_callers = Vec::new();
         for (reply, outcome) in answers {
             match reply {
-                Reply::Caller(sender) => answer(sender, outcome),
+                Reply::Caller(sender) => for_callers.push((sender, outcome)),
                 Reply::Session { outbox, tag } => for_sessions.push((
                     outbox,
                     tag,
@@ -327,6 +331,7 @@ impl Committer {
                 Reply::Nobody => {}
             }
         }
+        self.answer_callers(for_callers);
         let mut commits = Vec::new();
         for step in steps {
             match step {
@@ -356,6 +361,17 @@ impl Committer {
                 view: Some(self.store.view()),
                 answers: for_sessions,
             });
+        }
+    }
+
+    /// A crowd is answered from within the runtime, where waking a task costs no lock, and its threads are woken once.
+    fn answer_callers(&self, callers: Vec<CallerAnswer>) {
+        const CROWD: usize = 4;
+        let answers = Answers(callers);
+        if let Some(runtime) = self.runtime.get()
+            && answers.0.len() >= CROWD
+        {
+            drop(runtime.spawn(async move { drop(answers) }));
         }
     }
 
@@ -558,6 +574,22 @@ fn what_remains(
     }
     Ok(Some((ops, messages)))
 }
+
+/// Answers that are given when this is dropped: by a task, or with it, if its runtime has ended.
+struct Answers(Vec<CallerAnswer>);
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        for (sender, outcome) in self.0.drain(..) {
+            answer(sender, outcome);
+        }
+    }
+}
+
+type CallerAnswer = (
+    oneshot::Sender<Result<Committed, WriteError>>,
+    Result<Outcome, WriteError>,
+);
 
 fn answer(
     sender: oneshot::Sender<Result<Committed, WriteError>>,

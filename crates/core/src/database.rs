@@ -1,14 +1,15 @@
 //! One database: a tree with its own log, order and watches.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use sapwood_store::log::{CommitLog, CommitSeq, LogReader, TailError};
 use sapwood_store::rows::{RowStore, View, ViewHandle};
 use sapwood_tree::{Declared, Path, Settings};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::LogId;
@@ -51,6 +52,7 @@ struct Inner {
     /// Room for decoding what clients send; all databases share it.
     decoding: DecodeRoom,
     status: Arc<Status>,
+    runtime: Arc<OnceLock<Handle>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -82,6 +84,7 @@ impl Database {
             clock,
             decoding,
         } = parts;
+        let runtime = Arc::default();
         let queue = Arc::new(Queue::new());
         let status = Arc::new(Status::default());
         let settings = HubSettings {
@@ -111,6 +114,7 @@ impl Database {
             decoding,
             status: Arc::clone(&status),
             threads: Mutex::new(Vec::new()),
+            runtime: Arc::clone(&runtime),
         }));
         let mut committer = Committer {
             queue,
@@ -124,6 +128,7 @@ impl Database {
             status,
             any_leases,
             next_expiry,
+            runtime,
         };
         let thread = |what: &str| std::thread::Builder::new().name(format!("{what} {name}"));
         let hub_thread = thread("hub").spawn(move || hub.run())?;
@@ -210,6 +215,11 @@ impl Database {
                     .map_err(|_| WriteError::Unavailable)?
             }
         };
+        if self.0.runtime.get().is_none()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            self.0.runtime.set(runtime).ok();
+        }
         let (reply, answer) = oneshot::channel();
         let request = Request::Write {
             claims: claims.clone(),
