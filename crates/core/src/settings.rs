@@ -152,8 +152,8 @@ impl Default for Limits {
             value_bytes_max: 16 << 20,
             string_bytes_max: 10 << 20,
             parse_depth_max: 64,
-            value_memory_bytes_max: 128 << 20,
-            decode_bytes_max: 128 << 20,
+            value_memory_bytes_max: 192 << 20,
+            decode_bytes_max: 192 << 20,
             writes_waiting_max: 8192,
             requests_in_flight_max: 256,
             watches_max: 1000,
@@ -182,5 +182,26 @@ impl Limits {
             string_bytes: self.string_bytes_max,
             memory_bytes: self.value_memory_bytes_max,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_bounded_as_its_decoder_bounds_it_by_itself() {
+        assert_eq!(
+            Limits::default().decoder(),
+            sapwood_value::Limits::default()
+        );
+    }
+
+    #[test]
+    fn a_body_of_ten_megabytes_of_small_numbers_is_taken() {
+        let zeros = format!("[0{}]", ",0".repeat(5_000_000 - 1));
+        let value =
+            sapwood_value::Format::Json.decode(zeros.as_bytes(), &Limits::default().decoder());
+        assert!(value.is_ok());
     }
 }
