@@ -158,6 +158,8 @@ impl Committer {
         } else {
             self.log.append(self.log.next(), &entries)
         };
+        // Whoever is answered may ask again at once.
+        drop(permits);
         match appended {
             Ok(()) => {
                 self.store.publish(working);
@@ -169,7 +171,6 @@ impl Committer {
                 self.refuse_all(&error, answers);
             }
         }
-        drop(permits);
         // Whoever waits for a session's end may have gone.
         for done in ended {
             done.send(()).ok();
