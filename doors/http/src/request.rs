@@ -205,6 +205,7 @@ pub(crate) async fn read_body(mut body: Incoming, config: &HttpConfig) -> Result
     if body.size_hint().lower() > max as u64 {
         return Err(too_large());
     }
+    let has_length = body.size_hint().exact().is_some();
     let begin = Instant::now();
     let mut first = Bytes::new();
     let mut all = Vec::new();
@@ -213,12 +214,7 @@ pub(crate) async fn read_body(mut body: Incoming, config: &HttpConfig) -> Result
         let earned = Duration::from_secs(length as u64 / config.body_rate_min.max(1));
         let frame = match tokio::time::timeout_at(begin + GRACE + earned, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(_))) => {
-                return Err(Problem::new(
-                    &problem::MALFORMED,
-                    "the body ended before its length, or its chunks are malformed",
-                ));
-            }
+            Ok(Some(Err(_))) => return Err(broken(has_length)),
             Ok(None) => break,
             Err(_) => {
                 Limits::met("http.body_rate_min");
@@ -248,6 +244,18 @@ pub(crate) async fn read_body(mut body: Incoming, config: &HttpConfig) -> Result
         }
     }
     Ok(if all.is_empty() { first } else { all.into() })
+}
+
+/// A body that can't be read to its end, by how it is framed (RFC 9112, 6 and 7.1).
+fn broken(has_length: bool) -> Problem {
+    if has_length {
+        Problem::new(&problem::MALFORMED, "the body ended before its length")
+    } else {
+        Problem::new(
+            &problem::BAD_FRAMING,
+            "the body's chunks are malformed, or end before the last one",
+        )
+    }
 }
 
 /// Room for more of a body: as much again as came so far, but not beyond what the client says is left to come.

@@ -33,7 +33,7 @@ const GOING_AWAY: u16 = 1001;
 
 /// Opens a WebSocket: one that a door has mounted if the client offers it, else the plain one of the path.
 pub(crate) fn open(site: &Arc<Site>, asked: Asked, caller: &Arc<Caller>) -> Result<Reply, Problem> {
-    let mut opening = opening(&asked)?;
+    let opening = opening(&asked)?;
     if let Some((subprotocol, door)) = caller
         .mounts
         .subprotocol(opening.offered.iter().map(String::as_str))
@@ -63,7 +63,6 @@ pub(crate) fn open(site: &Arc<Site>, asked: Asked, caller: &Arc<Caller>) -> Resu
     }
     let (spec, start) = (watch::spec(&asked)?, watch::start(&asked)?);
     let format = asked.stream_format();
-    opening.add_field("Sapwood-Version", &crate::door::newest(&asked.database)?);
     let mut session = asked.database.connect(Connect {
         protocol: "websocket",
         peer: Some(caller.info.peer),
@@ -141,13 +140,17 @@ fn takeover(serve: impl FnOnce(Socket) -> BoxFuture<'static, Closed> + Send + 's
     Reply::Takeover(Box::new(serve))
 }
 
+/// The handshake, whose answer names the newest commit whoever goes on with the socket.
 fn opening(asked: &Asked) -> Result<Opening, Problem> {
-    Opening::parse(&asked.method, asked.version, &asked.headers).map_err(|error| match error {
+    let parsed = Opening::parse(&asked.method, asked.version, &asked.headers);
+    let mut opening = parsed.map_err(|error| match error {
         OpeningError::Version => Problem::new(&problem::UPGRADE_REQUIRED, error.to_string()),
         OpeningError::NotAnUpgrade | OpeningError::Key => {
             Problem::new(&problem::BAD_HEADER, error.to_string())
         }
-    })
+    })?;
+    opening.add_field("Sapwood-Version", &crate::door::newest(&asked.database)?);
+    Ok(opening)
 }
 
 /// The end of a connection whose client broke the framing or a limit; it has been told why.

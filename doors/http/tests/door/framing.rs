@@ -1,8 +1,9 @@
 //! Requests that are no requests, and clients that are too slow.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sapwood_http::HttpConfig;
+use sapwood_http::{Folder, HttpConfig};
 
 use crate::server::Server;
 
@@ -121,6 +122,30 @@ fn every_answer_names_a_version() {
 }
 
 #[test]
+fn a_file_names_a_version_and_so_does_one_that_is_known() {
+    let root = std::env::temp_dir().join(format!("sapwood-door-{}", std::process::id()));
+    std::fs::create_dir_all(&root).unwrap();
+    std::fs::write(root.join("page.html"), "page").unwrap();
+    let folder = Arc::new(Folder::open(&root).unwrap());
+    let server = Server::of(HttpConfig::default(), Some(folder), Vec::new());
+    let put = server.put("/a", "1");
+    let first = server.get("/page.html");
+    let known = format!("If-None-Match: {}", first.field("etag").unwrap());
+    let again = server.ask("GET", "/page.html", &[&known], b"");
+    let head = server.ask("HEAD", "/page.html", &[], b"");
+    std::fs::remove_file(root.join("page.html")).unwrap();
+    let gone = server.get("/page.html");
+    std::fs::remove_dir_all(&root).unwrap();
+    assert_eq!((first.status, first.text()), (200, "page"));
+    assert_eq!((again.status, head.status, gone.status), (304, 200, 404));
+    for answer in [first, again, head, gone] {
+        let version = answer.field("sapwood-version");
+        assert!(version.is_some(), "{answer:?}");
+        assert_eq!(version, put.field("sapwood-version"));
+    }
+}
+
+#[test]
 fn a_request_before_a_bad_one_gets_its_own_answer() {
     let server = Server::start();
     let mut client = server.connect();
@@ -147,7 +172,7 @@ fn a_body_that_breaks_off_gets_one_answer() {
             )
             .as_bytes(),
         );
-        assert_eq!(client.answer(false).status, 400, "{body:?}");
+        assert_eq!(client.answer(false).code(), "bad_framing", "{body:?}");
         assert_eq!(client.rest(), b"", "{body:?}");
     }
     assert_eq!(server.get("/a").status, 404);

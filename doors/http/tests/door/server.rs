@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sapwood_core::{Core, CoreSettings, DatabaseSettings};
-use sapwood_http::{HttpConfig, HttpDoor, Options};
+use sapwood_http::{Folder, HttpConfig, HttpDoor, Options};
 use sapwood_net::Door;
 use sapwood_net::http::origin::Policy;
 use tokio::sync::oneshot;
@@ -25,6 +25,15 @@ impl Server {
     }
 
     pub(crate) fn with(config: HttpConfig) -> Self {
+        Self::of(config, None, Vec::new())
+    }
+
+    /// A server of a folder of files, and of more doors.
+    pub(crate) fn of(
+        config: HttpConfig,
+        folder: Option<Arc<Folder>>,
+        mut doors: Vec<Arc<dyn Door>>,
+    ) -> Self {
         let mut settings = CoreSettings::memory();
         settings.databases = vec![
             DatabaseSettings {
@@ -50,12 +59,12 @@ impl Server {
                 let options = Options {
                     address: "127.0.0.1:0".parse().unwrap(),
                     policy: Policy::Loopback,
-                    folder: None,
+                    folder,
                     metrics: Box::new(|| "metrics\n".to_owned()),
                 };
-                let door: Arc<dyn Door> =
-                    Arc::new(HttpDoor::new(core.clone(), config, options).unwrap());
-                let bound = sapwood_net::bind(&[door], &limits).unwrap();
+                let http = HttpDoor::new(core.clone(), config, options).unwrap();
+                doors.push(Arc::new(http));
+                let bound = sapwood_net::bind(&doors, &limits).unwrap();
                 ready.send(bound.addresses().next().unwrap().1).unwrap();
                 bound
                     .run(async { drop(drained.await) }, Duration::from_secs(5))

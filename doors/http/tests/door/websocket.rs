@@ -1,6 +1,12 @@
 //! WebSockets (issue, part 7; RFC 6455).
 
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use sapwood_http::HttpConfig;
+use sapwood_net::websocket::Kind;
+use sapwood_net::{Closed, Connection, Door, Mount, Transport};
 
 use crate::server::{Client, Server};
 
@@ -9,6 +15,16 @@ struct Socket(Client);
 
 impl Socket {
     fn open(server: &Server, target: &str, fields: &[&str]) -> Self {
+        let (socket, head) = Self::opened(server, target, fields);
+        assert!(
+            !head.to_lowercase().contains("sec-websocket-protocol"),
+            "{head}"
+        );
+        socket
+    }
+
+    /// The socket, and the head of the answer.
+    fn opened(server: &Server, target: &str, fields: &[&str]) -> (Self, String) {
         let mut client = server.connect();
         let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
         client.send(
@@ -21,11 +37,8 @@ impl Socket {
         let head = client.until("\r\n\r\n");
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
         assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
-        assert!(
-            !head.to_lowercase().contains("sec-websocket-protocol"),
-            "{head}"
-        );
-        Self(client)
+        assert!(head.contains("\r\nSapwood-Version: "), "{head}");
+        (Self(client), head)
     }
 
     fn frame(&mut self, first: u8, payload: &[u8]) {
@@ -289,4 +302,56 @@ fn the_echo_is_there_when_switched_on() {
     socket.frame(0x82, b"\x00\xff");
     assert_eq!(socket.next(), (2, b"\x00\xff".to_vec()));
     assert_eq!(server.get("/.echo").status, 426);
+}
+
+/// A door that says its subprotocol.
+struct Hello;
+
+impl Door for Hello {
+    fn name(&self) -> &'static str {
+        "hello"
+    }
+
+    fn mounts(&self) -> Vec<Mount> {
+        vec![Mount::Subprotocol("v1.hello")]
+    }
+
+    fn serve(&self, connection: Connection) -> BoxFuture<'static, Closed> {
+        async move {
+            if let Transport::WebSocket {
+                mut stream,
+                subprotocol,
+            } = connection.transport
+            {
+                stream.say(Kind::Text, subprotocol.into());
+                stream.flush().await.unwrap();
+            }
+            Closed::Orderly
+        }
+        .boxed()
+    }
+}
+
+#[test]
+fn a_subprotocol_that_a_door_has_mounted_is_agreed_to() {
+    let server = Server::of(HttpConfig::default(), None, vec![Arc::new(Hello)]);
+    let offer = ["Sec-WebSocket-Protocol: other, v1.hello"];
+    let (mut socket, head) = Socket::opened(&server, "/a", &offer);
+    assert!(
+        head.contains("\r\nSec-WebSocket-Protocol: v1.hello\r\n"),
+        "{head}"
+    );
+    assert_eq!(socket.text(), "v1.hello");
+}
+
+#[test]
+fn a_client_that_says_nothing_is_taken_for_gone() {
+    let server = Server::with(HttpConfig {
+        ping_interval_s: 1,
+        ..HttpConfig::default()
+    });
+    let mut socket = Socket::open(&server, "/a", &[]);
+    socket.text();
+    assert_eq!((socket.next().0, socket.next().0), (9, 9));
+    assert_eq!(socket.0.rest(), b"");
 }
