@@ -1,11 +1,12 @@
 //! What the three decoders share: one count of what a value costs, and what it may not hold.
 
-use crate::{Blob, DecodeErrorKind, Limits, Map, Text, VALUE_KEY, Value};
+use crate::{Blob, Bound, DecodeError, DecodeErrorKind, Limits, Map, Text, VALUE_KEY, Value};
 
 /// A fault without its position, which only the decoder knows.
 #[derive(Debug)]
 pub(crate) struct Fault {
     pub(crate) kind: DecodeErrorKind,
+    pub(crate) bound: Option<Bound>,
     pub(crate) message: String,
 }
 
@@ -13,7 +14,27 @@ impl Fault {
     pub(crate) fn new(kind: DecodeErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
+            bound: None,
             message: message.into(),
+        }
+    }
+
+    /// A bound that is broken.
+    pub(crate) fn beyond(bound: Bound, message: impl Into<String>) -> Self {
+        Self {
+            bound: Some(bound),
+            ..Self::new(bound.kind(), message)
+        }
+    }
+
+    /// The fault with its position.
+    pub(crate) fn at(self, offset: usize, line_column: Option<(usize, usize)>) -> DecodeError {
+        DecodeError {
+            kind: self.kind,
+            bound: self.bound,
+            message: self.message,
+            offset,
+            line_column,
         }
     }
 
@@ -69,7 +90,7 @@ impl<const KEEPS: bool> Budget<KEEPS> {
     pub(crate) fn enter(&self, depth: usize) -> Result<usize, Fault> {
         if depth >= self.limits.depth {
             let message = format!("more than {} levels", self.limits.depth);
-            return Err(Fault::new(DecodeErrorKind::TooDeep, message));
+            return Err(Fault::beyond(Bound::Depth, message));
         }
         Ok(depth + 1)
     }
@@ -173,10 +194,7 @@ impl<const KEEPS: bool> Budget<KEEPS> {
 
     /// So many bytes of a string or byte string, all of it or as much as has come.
     pub(crate) fn string(&self, bytes: usize) -> Result<(), Fault> {
-        if bytes > self.limits.string_bytes {
-            return Err(too_large("a string", self.limits.string_bytes));
-        }
-        Ok(())
+        short(bytes, &self.limits)
     }
 
     #[inline]
@@ -186,7 +204,7 @@ impl<const KEEPS: bool> Budget<KEEPS> {
                 self.memory = left;
                 Ok(())
             }
-            None => Err(too_large("a value's memory", self.limits.memory_bytes)),
+            None => Err(too_large(Bound::MemoryBytes, self.limits.memory_bytes)),
         }
     }
 }
@@ -205,14 +223,25 @@ impl Budget<false> {
 /// If there are more bytes than a value may have.
 pub(crate) fn whole(bytes: &[u8], limits: &Limits) -> Result<(), Fault> {
     if bytes.len() > limits.value_bytes {
-        return Err(too_large("a value", limits.value_bytes));
+        return Err(too_large(Bound::ValueBytes, limits.value_bytes));
     }
     Ok(())
 }
 
-fn too_large(what: &str, limit: usize) -> Fault {
-    Fault::new(
-        DecodeErrorKind::TooLarge,
-        format!("{what} takes more than {limit} bytes"),
-    )
+/// # Errors
+/// If a string of so many bytes is longer than one may be.
+pub(crate) fn short(bytes: usize, limits: &Limits) -> Result<(), Fault> {
+    if bytes > limits.string_bytes {
+        return Err(too_large(Bound::StringBytes, limits.string_bytes));
+    }
+    Ok(())
+}
+
+fn too_large(bound: Bound, limit: usize) -> Fault {
+    let what = match bound {
+        Bound::StringBytes => "a string",
+        Bound::MemoryBytes => "a value's memory",
+        Bound::ValueBytes | Bound::Depth => "a value",
+    };
+    Fault::beyond(bound, format!("{what} takes more than {limit} bytes"))
 }

@@ -1,6 +1,6 @@
 //! What the formats share of decoding: the limits, the two passes over a large body, and the spelling behind them.
 
-use crate::budget::{self, Budget, Fault};
+use crate::budget::{self, Budget};
 use crate::spelling::{self, ReadError, Spelled};
 use crate::{DecodeError, Format, Limits, Value, cbor, json, msgpack};
 
@@ -25,12 +25,8 @@ pub(crate) fn spelled(format: Format, bytes: &[u8], limits: &Limits) -> Result<S
 
 /// The value, and whether it has keys that [`spelling`] may read.
 fn marked(format: Format, bytes: &[u8], limits: &Limits) -> Result<(Value, bool), DecodeError> {
-    budget::whole(bytes, limits).map_err(|Fault { kind, message }| DecodeError {
-        kind,
-        message,
-        offset: 0,
-        line_column: (format == Format::Json).then_some((1, 1)),
-    })?;
+    budget::whole(bytes, limits)
+        .map_err(|fault| fault.at(0, (format == Format::Json).then_some((1, 1))))?;
     let mut budget = if bytes.len() > MEASURED_BYTES {
         let mut counted = Budget::<false>::new(limits);
         let _nothing: Value = read(format, bytes, &mut counted)?;

@@ -20,7 +20,7 @@ pub mod spelling;
 pub mod stored;
 mod value;
 
-pub use limits::{DecodeError, DecodeErrorKind, Limits};
+pub use limits::{Bound, DecodeError, DecodeErrorKind, Limits};
 pub use map::{DuplicateKey, Iter, Map};
 pub use order::{integer_key, key_cmp, number_cmp, priority_cmp, utf16_cmp, value_cmp};
 pub use payload::{Format, decode_payload, decode_typed};

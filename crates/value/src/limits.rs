@@ -31,6 +31,8 @@ impl Default for Limits {
 pub struct DecodeError {
     /// The sort of fault.
     pub kind: DecodeErrorKind,
+    /// The bound that was broken, where one was.
+    pub bound: Option<Bound>,
     /// What is wrong, as a lower-case clause.
     pub message: String,
     /// The byte at which it was noticed, from 0.
@@ -49,6 +51,29 @@ impl DecodeError {
         match self.line_column {
             Some((line, column)) => format!("line {line} column {column}"),
             None => format!("byte {}", self.offset),
+        }
+    }
+}
+
+/// The bounds of [`Limits`], by the names of its fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Bound {
+    /// [`Limits::depth`].
+    Depth,
+    /// [`Limits::value_bytes`].
+    ValueBytes,
+    /// [`Limits::string_bytes`].
+    StringBytes,
+    /// [`Limits::memory_bytes`].
+    MemoryBytes,
+}
+
+impl Bound {
+    /// The sort of fault that breaking it is.
+    pub const fn kind(self) -> DecodeErrorKind {
+        match self {
+            Self::Depth => DecodeErrorKind::TooDeep,
+            Self::ValueBytes | Self::StringBytes | Self::MemoryBytes => DecodeErrorKind::TooLarge,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::budget::{self, Fault};
 use crate::{Blob, DecodeError, DecodeErrorKind, Limits, Text, Value, cbor, json, msgpack};
 
 /// A format that says values.
@@ -124,20 +125,14 @@ pub fn decode_typed(bytes: &[u8], media_type: &str, limits: &Limits) -> Result<V
     if let Some(format) = Format::of(media_type) {
         return format.decode(bytes, limits);
     }
-    if bytes.len() > limits.string_bytes {
-        let message = format!("a string takes more than {} bytes", limits.string_bytes);
-        return Err(refused(DecodeErrorKind::TooLarge, message, 0));
-    }
+    budget::short(bytes.len(), limits).map_err(|fault| fault.at(0, None))?;
     let essence = essence(media_type);
     if essence == "text/plain" && is_utf8(media_type) {
         return std::str::from_utf8(bytes)
             .map(Value::from)
             .map_err(|error| {
-                refused(
-                    DecodeErrorKind::NotUtf8,
-                    "text that is not UTF-8".to_owned(),
-                    error.valid_up_to(),
-                )
+                Fault::new(DecodeErrorKind::NotUtf8, "text that is not UTF-8")
+                    .at(error.valid_up_to(), None)
             });
     }
     let media_type = (essence != "application/octet-stream").then(|| Text::from(media_type.trim()));
@@ -146,15 +141,6 @@ pub fn decode_typed(bytes: &[u8], media_type: &str, limits: &Limits) -> Result<V
         media_type,
     }
     .into())
-}
-
-fn refused(kind: DecodeErrorKind, message: String, offset: usize) -> DecodeError {
-    DecodeError {
-        kind,
-        message,
-        offset,
-        line_column: None,
-    }
 }
 
 /// Whether a text type's `charset` is UTF-8 or a part of it; without one it is.

@@ -70,12 +70,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn error(&self, fault: Fault) -> DecodeError {
-        DecodeError {
-            kind: fault.kind,
-            message: fault.message,
-            offset: self.offset(),
-            line_column: None,
-        }
+        fault.at(self.offset(), None)
     }
 }
 

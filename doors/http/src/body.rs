@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 use sapwood_value::{
-    Blob, DecodeError, DecodeErrorKind, Format, Limits, ReadError, Spelled, Text, Value,
+    Blob, Bound, DecodeError, DecodeErrorKind, Format, Limits, ReadError, Spelled, Text, Value,
 };
 
 use crate::negotiate::OCTETS;
@@ -74,11 +74,11 @@ impl BodyType {
     pub fn read(&self, body: &Bytes, limits: &Limits) -> Result<Spelled, Problem> {
         match self {
             Self::Data(format) => format.decode_spelled(body, limits).map_err(|error| {
-                count(&error, body, limits);
+                count(&error);
                 error.into()
             }),
             Self::Guess => Format::Json.decode_spelled(body, limits).map_err(|error| {
-                count(&error, body, limits);
+                count(&error);
                 self.not_json(body, error)
             }),
             Self::Text => {
@@ -118,11 +118,11 @@ impl BodyType {
     pub fn read_unspelled(&self, body: &Bytes, limits: &Limits) -> Result<Value, Problem> {
         match self {
             Self::Data(format) => format.decode(body, limits).map_err(|error| {
-                count_decode(&error, body, limits);
+                count_decode(&error);
                 error.into()
             }),
             Self::Guess => Format::Json.decode(body, limits).map_err(|error| {
-                count_decode(&error, body, limits);
+                count_decode(&error);
                 self.not_json(body, error.into())
             }),
             Self::Text | Self::Other(_) => {
@@ -164,32 +164,27 @@ impl BodyType {
     }
 }
 
-fn count(error: &ReadError, body: &[u8], limits: &Limits) {
+fn count(error: &ReadError) {
     if let ReadError::Decode(error) = error {
-        count_decode(error, body, limits);
+        count_decode(error);
     }
 }
 
 /// Counts the limit that a decoder met, if it refused a body for one.
-pub(crate) fn count_decode(error: &DecodeError, body: &[u8], limits: &Limits) {
-    if let Some(setting) = limit_of(error, body, limits) {
+pub(crate) fn count_decode(error: &DecodeError) {
+    if let Some(setting) = limit_of(error) {
         sapwood_core::Limits::met(setting);
     }
 }
 
-/// The setting whose bound a body broke. Of the bounds in bytes, the decoder names the one in its message only.
-fn limit_of(error: &DecodeError, body: &[u8], limits: &Limits) -> Option<&'static str> {
-    match error.kind {
-        DecodeErrorKind::TooDeep => Some("limits.parse_depth_max"),
-        DecodeErrorKind::TooLarge if body.len() > limits.value_bytes => {
-            Some("limits.value_bytes_max")
-        }
-        DecodeErrorKind::TooLarge if error.message.starts_with("a string") => {
-            Some("limits.string_bytes_max")
-        }
-        DecodeErrorKind::TooLarge => Some("limits.value_memory_bytes_max"),
-        _ => None,
-    }
+/// The setting whose bound a body broke.
+fn limit_of(error: &DecodeError) -> Option<&'static str> {
+    error.bound.map(|bound| match bound {
+        Bound::Depth => "limits.parse_depth_max",
+        Bound::ValueBytes => "limits.value_bytes_max",
+        Bound::StringBytes => "limits.string_bytes_max",
+        Bound::MemoryBytes => "limits.value_memory_bytes_max",
+    })
 }
 
 fn too_long(body: &Bytes, limits: &Limits) -> Result<(), Problem> {
@@ -384,11 +379,7 @@ mod tests {
                     Err(_) => body.as_bytes().to_vec(),
                 };
                 let error = format.decode(&body, &limits).unwrap_err();
-                assert_eq!(
-                    limit_of(&error, &body, &limits),
-                    setting,
-                    "{format:?} {error}"
-                );
+                assert_eq!(limit_of(&error), setting, "{format:?} {error}");
             }
         };
         check("[[[[1]]]]", Some("limits.parse_depth_max"));

@@ -76,7 +76,7 @@ pub fn read_command(
     let value = match format.decode(message, limits) {
         Ok(value) => value,
         Err(error) => {
-            count_decode(&error, message, limits);
+            count_decode(&error);
             return nobody(error.into());
         }
     };

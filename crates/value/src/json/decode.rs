@@ -12,7 +12,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 
 use crate::budget::{Budget, Fault};
 use crate::{
-    DecodeError, DecodeErrorKind, Format, Limits, ReadError, Spelled, Text, Value, decode,
+    Bound, DecodeError, DecodeErrorKind, Format, Limits, ReadError, Spelled, Text, Value, decode,
 };
 
 /// Decodes one JSON text. Every key is data, also those that [`crate::spelling`] reads.
@@ -66,7 +66,7 @@ fn syntax(error: &serde_json::Error) -> Fault {
         return Fault::number("a number beyond all floats");
     }
     if message.starts_with("recursion limit") {
-        return Fault::new(DecodeErrorKind::TooDeep, "more than 127 levels");
+        return Fault::beyond(Bound::Depth, "more than 127 levels");
     }
     Fault::malformed(message)
 }
@@ -86,12 +86,7 @@ fn at(bytes: &[u8], fault: Fault, offset: usize) -> DecodeError {
     let before = bytes.get(..offset).unwrap_or_default();
     let line = memchr::memchr_iter(b'\n', before).count() + 1;
     let column = offset - memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1) + 1;
-    DecodeError {
-        kind: fault.kind,
-        message: fault.message,
-        offset,
-        line_column: Some((line, column)),
-    }
+    fault.at(offset, Some((line, column)))
 }
 
 /// Decodes one value at a depth. Our own faults go beside serde's error, which can only carry text.
