@@ -116,7 +116,9 @@ fn uncovering(view: &View, ops: &[Op], changes: &RowChanges) -> Result<Vec<Op>, 
             continue;
         }
         let was_record = view.row(path)?.is_some_and(|row| row.is_record());
-        let above = path.parent().map(|above| sapwood_tree::record_of(view, &above));
+        let above = path
+            .parent()
+            .map(|above| sapwood_tree::record_of(view, &above));
         if was_record && above.transpose()?.flatten().is_some() {
             gone.push(Op {
                 path: path.clone(),

@@ -244,11 +244,8 @@ impl Client {
                 Turn::Message(Ok(Message::Close(_))) => break (Closed::Orderly, true),
                 Turn::Message(Ok(message)) => self.read(&message).await,
                 Turn::Message(Err(fault)) => break (refused(fault), false),
-                Turn::Tick if self.silent >= 2 => break (Closed::Lost, true),
-                Turn::Tick => {
-                    self.silent += 1;
-                    self.stream.ping();
-                }
+                Turn::Tick if self.is_gone() => break (Closed::Lost, true),
+                Turn::Tick => self.stream.ping(),
                 Turn::Signal(Signal::Drain) => {
                     self.stream.say_close(GOING_AWAY, "the server is stopping");
                     break (Closed::Drained, false);
@@ -284,6 +281,15 @@ impl Client {
         self.ticks.poll_tick(cx).map(|_| Turn::Tick)
     }
 
+    /// Whether nothing has come for two pings, not even a part of a message.
+    fn is_gone(&mut self) -> bool {
+        if self.stream.was_heard() {
+            self.silent = 0;
+        }
+        self.silent += 1;
+        self.silent > 2
+    }
+
     fn deliver(&mut self) {
         let mut deliveries = std::mem::take(&mut self.deliveries);
         for delivery in deliveries.drain(..) {
@@ -312,7 +318,6 @@ impl Client {
 
     /// Reads a command. A large one waits for its share of the memory, and its client with it.
     async fn read(&mut self, message: &Message) {
-        self.silent = 0;
         let (format, bytes) = match message {
             Message::Text(text) => (Format::Json, text),
             Message::Binary(bytes) => (self.format, bytes),

@@ -31,6 +31,8 @@ pub struct WebSocket {
     decoder: Decoder,
     /// When the message began that comes just now, and how many bytes of it have come since.
     coming: Option<(Instant, u64)>,
+    /// Something has come since [`WebSocket::was_heard`] was asked.
+    heard: bool,
     outbound: VecDeque<Bytes>,
     /// We have sent a close frame: nothing follows it.
     closed: bool,
@@ -51,6 +53,7 @@ impl WebSocket {
             socket,
             decoder: Decoder::new(message_bytes_max),
             coming: None,
+            heard: false,
             outbound: VecDeque::new(),
             closed: false,
         }
@@ -86,12 +89,18 @@ impl WebSocket {
                 Ok(()) if !buf.filled().is_empty() => self.decoder.feed(buf.filled()),
                 Ok(()) | Err(_) => return Poll::Ready(None),
             }
+            self.heard = true;
             if self.is_too_slow(buf.filled().len()) {
                 limit_met("http.body_rate_min");
                 self.say_close(1008, "the message came too slowly");
                 return Poll::Ready(None);
             }
         }
+    }
+
+    /// Whether any byte has come since this was asked last, be it of a message that is not whole yet.
+    pub fn was_heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
     }
 
     /// Whether the message that comes just now is held up: what has come of it would stay in memory for as long as the

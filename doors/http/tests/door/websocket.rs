@@ -345,6 +345,29 @@ fn a_subprotocol_that_a_door_has_mounted_is_agreed_to() {
 }
 
 #[test]
+fn a_client_whose_message_takes_long_is_not_taken_for_gone() {
+    let server = Server::with(HttpConfig {
+        ping_interval_s: 1,
+        ..HttpConfig::default()
+    });
+    let mut socket = Socket::open(&server, "/a", &[]);
+    socket.text();
+    let command = format!(r#"{{"id":1,"op":"get"{}}}"#, " ".repeat(1000));
+    let mut frame = vec![0x81, 0xfe];
+    frame.extend_from_slice(&u16::try_from(command.len()).unwrap().to_be_bytes());
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(command.as_bytes());
+    // A piece for each ping: within a frame, no pong can be sent.
+    let (first, pieces) = frame.split_at(frame.len() - 4 * 200);
+    socket.0.send(first);
+    for piece in pieces.chunks(200) {
+        assert_eq!(socket.next().0, 9);
+        socket.0.send(piece);
+    }
+    assert!(socket.text().starts_with(r#"{"id":1,"#));
+}
+
+#[test]
 fn a_client_that_says_nothing_is_taken_for_gone() {
     let server = Server::with(HttpConfig {
         ping_interval_s: 1,
