@@ -115,6 +115,19 @@ async fn a_limit_that_is_met_is_counted_under_its_setting() {
     assert_eq!(met.count("limits.outbox_bytes_max"), 1);
     assert_eq!(met.count("limits.outbox_events_max"), 1);
 
+    // Each fills the queue.
+    let text = format!("\"{}\"", "x".repeat(15_000));
+    let one = |at| done(&database, [put(at, &text)]);
+    tokio::join!(
+        one("/d"),
+        one("/e"),
+        one("/f"),
+        one("/g"),
+        one("/h"),
+        one("/i")
+    );
+    assert!(met.count("limits.writes_waiting_max") > 0);
+
     for child in ["/c/d", "/c/e"] {
         let text = format!("\"{}\"", "x".repeat(90));
         done(&database, [put(child, &text)]).await;
@@ -123,5 +136,19 @@ async fn a_limit_that_is_met_is_counted_under_its_setting() {
     watch_tree(&mut other, "/c");
     next(&mut other, 3).await;
     assert_eq!(met.count("limits.first_state_bytes_max"), 1);
+    core.close();
+
+    let mut settings = CoreSettings::memory();
+    settings.limits.outbox_soft_bytes_max = 1_000;
+    settings.limits.outbox_soft_s = 0;
+    let core = Core::open(settings).unwrap();
+    let database = core.database("default").unwrap();
+    let mut slow = connect(&database);
+    watch_tree(&mut slow, "/a");
+    next(&mut slow, 1).await;
+    for _ in 0..3 {
+        database.publish(&nobody, &at, message(800)).await.unwrap();
+    }
+    assert!(met.count("limits.outbox_soft_bytes_max") > 0);
     core.close();
 }
