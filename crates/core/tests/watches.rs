@@ -581,3 +581,36 @@ async fn a_record_that_is_emptied_from_inside_shows_what_it_covered() {
     assert_eq!(next(&mut beside, 1).await, ["put /a/b/d 2"]);
     core.close();
 }
+
+#[tokio::test]
+async fn a_write_of_more_children_than_an_outbox_holds_is_told_as_a_new_beginning() {
+    let (core, database, _) = memory();
+    let mut children = connect(&database);
+    let mut beside = connect(&database);
+    children
+        .watch(WatchSpec::Children(path("/t")), Start::State)
+        .unwrap();
+    watch_tree(&mut beside, "/o");
+    assert_eq!(next(&mut beside, 1).await, ["put /o null"]);
+    children.submit_read(1, path("/t"));
+    assert_eq!(next(&mut children, 1).await, ["answer 1"]);
+    done(&database, [put("/t/0", "0")]).await;
+    assert_eq!(next(&mut children, 1).await, ["put /t/0 0 #0"]);
+
+    let table = |to: &str| {
+        let rows = (0..5_000).map(|row| format!("\"{row}\":{{\"a\":{to}}}"));
+        format!("{{{}}}", rows.collect::<Vec<_>>().join(","))
+    };
+    for (write, to) in [(put("/t", &table("1")), 1), (patch("/t", &table("2")), 2)] {
+        done(&database, [write]).await;
+        done(&database, [put("/o/x", &to.to_string())]).await;
+        assert_eq!(next(&mut beside, 1).await, [format!("put /o/x {to}")]);
+        let told = next(&mut children, 5_001).await;
+        assert_eq!(told[0], "reset /t");
+        assert_eq!(told[1], format!("put /t/0 {{\"a\":{to}}} #0"));
+        assert_eq!(told[5_000], format!("put /t/4999 {{\"a\":{to}}} #4999"));
+    }
+    done(&database, [delete("/t")]).await;
+    assert_eq!(next(&mut children, 1).await, ["reset /t"]);
+    core.close();
+}

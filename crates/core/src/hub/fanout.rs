@@ -38,7 +38,18 @@ impl Hub {
     }
 
     fn tell_children(&mut self, commits: &[Published]) {
-        let touches = child_touches(&self.children, commits);
+        let (touches, too_many) = child_touches(
+            &self.children,
+            commits,
+            self.settings.limits.outbox_events_max,
+        );
+        // More than an outbox holds: they begin again, and read the children without keeping anybody waiting.
+        for (parent, seq) in &too_many {
+            let watchers = self.children.at(parent).iter();
+            watchers
+                .filter(|watcher| watcher.from < *seq)
+                .for_each(Watcher::lose);
+        }
         let mut newest: HashMap<(&Path, &Text), usize> = HashMap::new();
         for touch in &touches {
             newest.insert((&touch.parent, touch.what.child()), touch.commit);
@@ -183,10 +194,22 @@ impl What {
     }
 }
 
-fn child_touches(index: &PathIndex, commits: &[Published]) -> Vec<Touch> {
+/// What commits say to the children of watched paths; and the paths of which one commit touches more children than `max`, with
+/// its sequence.
+fn child_touches(
+    index: &PathIndex,
+    commits: &[Published],
+    max: usize,
+) -> (Vec<Touch>, HashMap<Path, u64>) {
     let mut touches = Vec::new();
+    let mut too_many = HashMap::new();
     for (number, published) in commits.iter().enumerate() {
-        for (parent, mut changes) in touched_children(index, published) {
+        for (parent, changes) in touched_children(index, published, max) {
+            let Some(changes) = changes else {
+                too_many.insert(parent, published.commit.seq);
+                continue;
+            };
+            let mut changes: Vec<What> = changes.into_values().collect();
             changes.sort_unstable_by(|one, other| key_cmp(one.child(), other.child()));
             let count = changes.len();
             for (part, what) in changes.into_iter().enumerate() {
@@ -200,12 +223,18 @@ fn child_touches(index: &PathIndex, commits: &[Published]) -> Vec<Touch> {
             }
         }
     }
-    touches
+    touches.retain(|touch| !too_many.contains_key(&touch.parent));
+    (touches, too_many)
 }
 
-/// The children that one commit touches, by watched path; each child once, as its last operation leaves it.
-fn touched_children(index: &PathIndex, published: &Published) -> BTreeMap<Path, Vec<What>> {
-    let mut touched: BTreeMap<Path, Vec<What>> = BTreeMap::new();
+/// The children that one commit touches, by watched path; each child once, as its last operation leaves it. None in place of
+/// more than `max`.
+fn touched_children(
+    index: &PathIndex,
+    published: &Published,
+    max: usize,
+) -> BTreeMap<Path, Option<HashMap<Text, What>>> {
+    let mut touched: BTreeMap<Path, Option<HashMap<Text, What>>> = BTreeMap::new();
     let ops = &published.commit.ops;
     for op in ops {
         let parents = index
@@ -213,28 +242,35 @@ fn touched_children(index: &PathIndex, published: &Published) -> BTreeMap<Path, 
             .map(|(path, _)| path)
             .chain(index.below(&op.path).cloned());
         for parent in parents {
-            let changes: Vec<What> = match tell::touched(&op.path, &op.kind, &parent) {
+            let changes = match tell::touched(&op.path, &op.kind, &parent) {
                 Touched::None => continue,
-                Touched::Inside(child) => vec![What::Inside(child)],
+                Touched::Each(entries) if entries.len() > max => None,
+                Touched::Inside(child) => Some(vec![What::Inside(child)]),
                 Touched::Whole(child, value) if ops.len() == 1 => {
-                    vec![What::Whole(child, value.cloned())]
+                    Some(vec![What::Whole(child, value.cloned())])
                 }
-                Touched::Each(entries) if ops.len() == 1 => entries
-                    .iter()
-                    .map(|(child, value)| What::Whole(child.clone(), value.clone()))
-                    .collect(),
+                Touched::Each(entries) if ops.len() == 1 => {
+                    let whole = |(child, value): &(Text, Option<Value>)| {
+                        What::Whole(child.clone(), value.clone())
+                    };
+                    Some(entries.iter().map(whole).collect())
+                }
                 // Another operation of this commit may have written there, too: what counts is what they leave together.
-                Touched::Whole(child, _) => vec![after(published, &parent, child)],
-                Touched::Each(entries) => entries
-                    .iter()
-                    .map(|(child, _)| after(published, &parent, child.clone()))
-                    .collect(),
-                Touched::Any => changed_children(published, &parent),
+                Touched::Whole(child, _) => Some(vec![after(published, &parent, child)]),
+                Touched::Each(entries) => {
+                    let left = |(child, _): &(Text, _)| after(published, &parent, child.clone());
+                    Some(entries.iter().map(left).collect())
+                }
+                Touched::Any => changed_children(published, &parent, max),
             };
-            let so_far = touched.entry(parent).or_default();
-            for what in changes {
-                so_far.retain(|earlier| earlier.child() != what.child());
-                so_far.push(what);
+            let so_far = touched
+                .entry(parent)
+                .or_insert_with(|| Some(HashMap::new()));
+            match (so_far.as_mut(), changes) {
+                (Some(so_far), Some(changes)) if so_far.len() + changes.len() <= max => {
+                    so_far.extend(changes.into_iter().map(|what| (what.child().clone(), what)));
+                }
+                _ => *so_far = None,
             }
         }
     }
@@ -249,10 +285,15 @@ fn after(published: &Published, parent: &Path, child: Text) -> What {
 /// How many children are looked at together.
 const CHILDREN: usize = 256;
 
-/// The children whose values a write above them changed.
-fn changed_children(published: &Published, parent: &Path) -> Vec<What> {
+/// The children whose values a write above them changed; none if more than `max` may have.
+fn changed_children(published: &Published, parent: &Path, max: usize) -> Option<Vec<What>> {
+    let list = |view| -> Vec<Text> { names(view, parent).take(max + 1).collect() };
+    let (before, after) = (list(&published.before), list(&published.after));
+    if before.len() > max || after.len() > max {
+        return None;
+    }
     let mut changed = Vec::new();
-    for child in names(&published.before, parent) {
+    for child in before {
         let path = parent.child_unchecked(&child);
         let (before, after) = (
             tell::whole(&published.before, &path),
@@ -262,14 +303,14 @@ fn changed_children(published: &Published, parent: &Path) -> Vec<What> {
             changed.push(What::Whole(child, after));
         }
     }
-    for child in names(&published.after, parent) {
+    for child in after {
         let path = parent.child_unchecked(&child);
         if tell::whole(&published.before, &path).is_none() {
             let value = tell::whole(&published.after, &path);
             changed.push(What::Whole(child, value));
         }
     }
-    changed
+    Some(changed)
 }
 
 /// The names of all children of a path.
