@@ -91,7 +91,7 @@ pub(crate) fn decide(
         outcomes.truncate(written);
     }
     let entry = codec::encode(&commit);
-    commit.weight = entry.len() + 128;
+    commit.weight = 128 + entry.len().max(commit.ops.iter().map(heap_bytes).sum());
     Ok(Decided {
         commit: Arc::new(commit),
         entry,
@@ -99,6 +99,18 @@ pub(crate) fn decide(
         private,
         outcomes,
     })
+}
+
+/// What an operation keeps in memory: a long list of small numbers is much larger there than in the log.
+fn heap_bytes(op: &Op) -> usize {
+    match &op.kind {
+        OpKind::Put { value, .. } => value.heap_bytes(),
+        OpKind::PutRecord { document, .. } => document.heap_bytes(),
+        OpKind::Merge { entries, .. } => entries.iter().fold(0, |sum, (_, value)| {
+            sum + size_of::<(Text, Option<Value>)>() + value.as_ref().map_or(0, Value::heap_bytes)
+        }),
+        OpKind::Delete | OpKind::DeleteRecord | OpKind::Mark => 0,
+    }
 }
 
 /// The ends of the records that a write from inside leaves empty, where a document further up has something of its own at

@@ -101,10 +101,10 @@ impl Row {
 
     /// About how much memory the row takes, in bytes.
     pub fn estimated_bytes(&self) -> usize {
-        let covered = self.covered.as_ref().map_or(0, |v| v.estimated_bytes());
+        let covered = self.covered.as_ref().map_or(0, |v| v.heap_bytes());
         let payload = self.payload.as_ref().map_or(0, |p| p.estimated_bytes());
         let json = self.json.get().map_or(0, Bytes::len);
-        size_of::<Self>() + 2 * (self.fragment.estimated_bytes() + covered) + payload + json
+        size_of::<Self>() + self.fragment.heap_bytes() + covered + payload + json
     }
 
     /// The fragment's map, where children that have no rows of their own would be.

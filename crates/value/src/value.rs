@@ -182,6 +182,21 @@ impl Value {
         }
     }
 
+    /// About how many bytes of memory this takes beside itself: for caches and for what is held back.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Null | Self::Bool(_) | Self::Int(_) | Self::UInt(_) | Self::Float(_) => 0,
+            Self::String(text) => text_bytes(text),
+            Self::Bytes(blob) => blob.data.len() + blob.media_type.as_ref().map_or(0, text_bytes),
+            Self::Array(items) => items
+                .iter()
+                .fold(0, |sum, item| sum + size_of::<Self>() + item.heap_bytes()),
+            Self::Map(map) => map.iter().fold(0, |sum, (key, value)| {
+                sum + size_of::<(Text, Self)>() + text_bytes(key) + value.heap_bytes()
+            }),
+        }
+    }
+
     /// About how many bytes this takes when encoded: a cheap measure for limits and for splitting rows.
     pub fn estimated_bytes(&self) -> usize {
         match self {
@@ -199,6 +214,15 @@ impl Value {
                 sum + 2 + key.len() + value.estimated_bytes()
             }),
         }
+    }
+}
+
+/// What a text takes beside itself: a short one lies in place.
+fn text_bytes(text: &Text) -> usize {
+    if text.is_heap_allocated() {
+        text.len()
+    } else {
+        0
     }
 }
 
@@ -330,6 +354,20 @@ mod tests {
     #[test]
     fn a_value_takes_at_most_32_bytes() {
         assert!(size_of::<Value>() <= 32, "{}", size_of::<Value>());
+    }
+
+    #[test]
+    fn what_a_value_takes_in_memory_counts_each_item() {
+        let numbers = Value::Array(vec![Value::Int(0); 1000]);
+        assert_eq!(numbers.heap_bytes(), 32_000);
+        assert_eq!(numbers.estimated_bytes(), 1_003);
+        let long = Value::from("x".repeat(100));
+        assert_eq!(
+            (long.heap_bytes(), Value::from("short").heap_bytes()),
+            (100, 0)
+        );
+        let nested = Value::Array(vec![Value::Array(vec![long])]);
+        assert_eq!(nested.heap_bytes(), 2 * 32 + 100);
     }
 
     #[test]
