@@ -31,7 +31,7 @@ macro_rules! codes {
 
 codes! {
     BAD_REQUEST = 400 "bad_request", "Bad request", "The request line or a field is not HTTP: a method or a name that is no token, no version, a target that is neither a path nor a URL, a byte that must be escaped. The connection ends.";
-    BAD_FRAMING = 400 "bad_framing", "Bad framing", "Where the request ends is not certain: a line without CR, space before a colon, two lengths, a length beside chunked, malformed chunks. The connection ends.";
+    BAD_FRAMING = 400 "bad_framing", "Bad framing", "Where the request ends is not certain: a line without CR, space before a colon, two lengths, a length beside chunked, malformed chunks, a body in a request to open a WebSocket. The connection ends.";
     BAD_PATH = 400 "bad_path", "Bad path", "The URL or the path names no place in the tree: an empty segment, `.` or `..`, NUL, too deep, or a segment that is too long.";
     BAD_ESCAPE = 400 "bad_escape", "Bad escape", "A `%` in the URL is not followed by two hexadecimal digits, or what the escapes say is not UTF-8.";
     BAD_QUERY = 400 "bad_query", "Bad query", "A parameter in the query is malformed, is there twice, or does not go with the rest of the request.";

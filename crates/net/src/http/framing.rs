@@ -21,6 +21,8 @@ pub struct Framing {
     head: Head,
     /// A head has arrived whole.
     begun: bool,
+    /// The client asked for another protocol: what follows its request is not for us to judge.
+    upgraded: bool,
     /// A line of which only the beginning has arrived.
     line: Vec<u8>,
     head_bytes_max: usize,
@@ -36,7 +38,17 @@ struct Head {
     old: bool,
     length: Option<u64>,
     chunked: bool,
-    upgrade: bool,
+    upgrade: Upgrade,
+}
+
+/// What a head's `Upgrade` asks for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Upgrade {
+    #[default]
+    Nothing,
+    /// Something that is not there: the request is answered as if it had not asked.
+    Other,
+    WebSocket,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +61,7 @@ enum State {
     ChunkData(u64),
     ChunkEnd,
     Trailer,
-    /// The client asked for another protocol: what follows is not for us to judge.
+    /// Behind a request that asked for another protocol.
     Opaque,
 }
 
@@ -60,6 +72,7 @@ impl Framing {
             state: State::Head,
             head: Head::default(),
             begun: false,
+            upgraded: false,
             line: Vec::new(),
             head_bytes_max,
             fields_max,
@@ -108,7 +121,7 @@ impl Framing {
     fn step<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Refusal> {
         match self.state {
             State::Opaque => Ok(&[]),
-            State::Body(left) => Ok(self.skip(bytes, left, State::Body, State::Head)),
+            State::Body(left) => Ok(self.skip(bytes, left, State::Body, self.behind())),
             State::ChunkData(left) => Ok(self.skip(bytes, left, State::ChunkData, State::ChunkEnd)),
             State::Head | State::Trailer | State::ChunkSize | State::ChunkEnd => {
                 self.take_line(bytes)
@@ -180,7 +193,7 @@ impl Framing {
         match self.state {
             State::Head => self.head_line(line),
             State::Trailer if line.is_empty() => {
-                self.next(State::Head);
+                self.next(self.behind());
                 Ok(())
             }
             State::Trailer => self.field(line),
@@ -192,6 +205,15 @@ impl Framing {
             }
             State::ChunkEnd => Err(Refusal::BadChunk),
             State::Body(_) | State::ChunkData(_) | State::Opaque => Ok(()),
+        }
+    }
+
+    /// What follows a request that has ended.
+    fn behind(&self) -> State {
+        if self.upgraded {
+            State::Opaque
+        } else {
+            State::Head
         }
     }
 
@@ -219,12 +241,17 @@ impl Framing {
         }
         let head = std::mem::take(&mut self.head);
         self.begun = true;
+        self.upgraded = head.upgrade != Upgrade::Nothing;
+        let has_body = head.chunked || head.length.is_some_and(|length| length > 0);
         self.state = match (head.chunked, head.length) {
             (true, Some(_)) => return Err(Refusal::LengthAndChunked),
             (true, None) if head.old => return Err(Refusal::BadEncoding),
-            _ if head.upgrade => State::Opaque,
+            // Its bytes would be read as frames.
+            _ if head.upgrade == Upgrade::WebSocket && has_body => {
+                return Err(Refusal::UpgradeBody);
+            }
             (true, None) => State::ChunkSize,
-            (false, None | Some(0)) => State::Head,
+            (false, None | Some(0)) => self.behind(),
             (false, Some(length)) => State::Body(length),
         };
         Ok(())
@@ -256,7 +283,8 @@ impl Framing {
             14 if name.eq_ignore_ascii_case(b"content-length") => self.length(value),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.encoding(value),
             7 if name.eq_ignore_ascii_case(b"upgrade") => {
-                self.head.upgrade = true;
+                let asked = upgrade(value);
+                self.head.upgrade = self.head.upgrade.max(asked);
                 Ok(())
             }
             _ => Ok(()),
@@ -293,6 +321,18 @@ impl Framing {
             State::ChunkData(size)
         });
         Ok(())
+    }
+}
+
+/// What a list of protocols asks for.
+fn upgrade(list: &[u8]) -> Upgrade {
+    let asks = list
+        .split(|byte| *byte == b',')
+        .any(|name| name.trim_ascii().eq_ignore_ascii_case(b"websocket"));
+    if asks {
+        Upgrade::WebSocket
+    } else {
+        Upgrade::Other
     }
 }
 
@@ -569,8 +609,27 @@ mod tests {
 
     #[test]
     fn after_an_upgrade_nothing_is_judged() {
+        for upgrade in ["Upgrade: websocket", "Upgrade: h2c\r\nContent-Length: 1"] {
+            let bytes = format!("GET / HTTP/1.1\r\n{upgrade}\r\n\r\n\n\n\n\0");
+            assert_eq!(check(bytes.as_bytes()), Ok(false), "{upgrade}");
+        }
+    }
+
+    #[test]
+    fn a_request_for_a_websocket_has_no_body() {
+        for fields in [
+            "Upgrade: websocket\r\nTransfer-Encoding: chunked\r\n",
+            "Content-Length: 1\r\nupgrade: h2c, WebSocket\r\n",
+            "Upgrade: websocket\r\nUpgrade: h2c\r\nContent-Length: 1\r\n",
+        ] {
+            refused(fields, Refusal::UpgradeBody);
+        }
+        refused(
+            "Upgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            Refusal::BadChunk,
+        );
         assert_eq!(
-            check(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\n\n\x00"),
+            check(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n"),
             Ok(false)
         );
     }

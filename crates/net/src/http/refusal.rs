@@ -33,6 +33,8 @@ pub enum Refusal {
     BadEncoding,
     /// A chunk that breaks the grammar (7.1).
     BadChunk,
+    /// A body in a request to open a WebSocket (RFC 6455, 4.1, knows none).
+    UpgradeBody,
     /// The request line and fields are too long.
     HeadTooLarge,
     /// Too many fields.
@@ -43,7 +45,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Method,
         Self::NoVersion,
         Self::Version,
@@ -59,6 +61,7 @@ impl Refusal {
         Self::BadLength,
         Self::BadEncoding,
         Self::BadChunk,
+        Self::UpgradeBody,
         Self::HeadTooLarge,
         Self::TooManyFields,
         Self::HeadTimeout,
@@ -71,6 +74,7 @@ impl Refusal {
             Self::FieldName | Self::FieldValue => "bad_request",
             Self::BareLf | Self::Space | Self::TwoLengths | Self::LengthAndChunked => "bad_framing",
             Self::BadLength | Self::BadEncoding | Self::BadChunk => "bad_framing",
+            Self::UpgradeBody => "bad_framing",
             Self::Version => "version_not_supported",
             Self::TargetTooLong => "target_too_long",
             Self::HeadTooLarge | Self::TooManyFields => "head_too_large",
@@ -103,6 +107,7 @@ impl Refusal {
                 "the request's Transfer-Encoding is not just chunked, or its version is 1.0"
             }
             Self::BadChunk => "the request's chunked body is malformed",
+            Self::UpgradeBody => "a request to open a WebSocket has no body, and this one has",
             Self::HeadTooLarge => "the request line and fields are too long",
             Self::TooManyFields => "the request has too many fields",
             Self::HeadTimeout => "the request line and fields took too long to arrive",
@@ -118,7 +123,7 @@ impl Refusal {
             Self::Method | Self::NoVersion | Self::Version => None,
             Self::TargetByte | Self::TargetForm | Self::FieldName | Self::FieldValue => None,
             Self::BareLf | Self::Space | Self::TwoLengths | Self::LengthAndChunked => None,
-            Self::BadLength | Self::BadEncoding | Self::BadChunk => None,
+            Self::BadLength | Self::BadEncoding | Self::BadChunk | Self::UpgradeBody => None,
         }
     }
 }

@@ -40,6 +40,28 @@ fn smuggling_shapes_are_answered_400_and_closed() {
 }
 
 #[test]
+fn the_body_of_a_request_for_a_websocket_is_not_read_as_frames() {
+    let server = Server::start();
+    for (fields, body) in [
+        ("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+        ("Content-Length: 4\r\n", "abcd"),
+    ] {
+        let mut client = server.connect();
+        client.send(
+            format!(
+                "GET /a HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n{body}"
+            )
+            .as_bytes(),
+        );
+        let answer = client.answer(false);
+        assert_eq!((answer.status, &*answer.code()), (400, "bad_framing"));
+        assert_eq!(answer.field("connection"), Some("close"));
+        assert_eq!(client.rest(), b"", "{fields:?}");
+    }
+}
+
+#[test]
 fn what_is_no_http_is_told_why_and_closed() {
     let server = Server::start();
     let host = "\r\nHost: localhost\r\n\r\n";
