@@ -234,14 +234,43 @@ impl State {
     /// Rows from one key (inclusive) to another (exclusive).
     fn scan(
         &self,
-        from: Vec<u8>,
+        mut from: Vec<u8>,
         to: Vec<u8>,
         max: usize,
     ) -> Result<Vec<(Path, Arc<Row>)>, EngineError> {
         let mut out = Vec::new();
-        if from >= to {
-            return Ok(out);
+        while from < to && out.len() < max {
+            let end = self.near_end(&from, &to, max);
+            let end = end.unwrap_or_else(|| to.clone());
+            self.scan_to(from, end.clone(), max, &mut out)?;
+            from = end;
         }
+        Ok(out)
+    }
+
+    /// How far the engine is worth looking at for the next `max` rows, if that is not all the way: so many rows are at hand
+    /// before that. The engine steps over each row that was removed and not yet forgotten, up to the next that is there; where
+    /// a large table went and came again, that was all of the old one for every look at the new one.
+    fn near_end(&self, from: &[u8], to: &[u8], max: usize) -> Option<Vec<u8>> {
+        const ROWS: std::ops::RangeInclusive<usize> = 16..=1024;
+        self.base.engine.as_ref()?;
+        let frozen = self.base.frozen.iter().map(|frozen| &frozen.layer.rows);
+        let layers = [&self.recent.rows].into_iter().chain(frozen);
+        let ends = layers.filter_map(|rows| {
+            let mut rows = rows.range::<_, [u8]>(stem::half_open(from, to));
+            rows.nth(max.clamp(*ROWS.start(), *ROWS.end()))
+                .map(|(key, _)| key.to_vec())
+        });
+        ends.min()
+    }
+
+    fn scan_to(
+        &self,
+        from: Vec<u8>,
+        to: Vec<u8>,
+        max: usize,
+        out: &mut Vec<(Path, Arc<Row>)>,
+    ) -> Result<(), EngineError> {
         let mut merge = self.merge(from, to)?;
         while out.len() < max
             && let Some(found) = merge.next()?
@@ -262,7 +291,7 @@ impl State {
             };
             out.push((path, row));
         }
-        Ok(out)
+        Ok(())
     }
 
     fn merge(

@@ -137,3 +137,50 @@ fn an_idle_store_in_memory_sweeps_by_itself() {
     swept(&store);
     assert_eq!(store.stats().backlog_bytes, 0);
 }
+
+#[test]
+fn a_table_that_went_and_came_again_is_read_as_fast_as_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = RowSettings {
+        reserve_bytes: 0,
+        freeze_after: std::time::Duration::from_secs(3600),
+        ..RowSettings::default()
+    };
+    let store = RowStore::open(dir.path(), settings).unwrap();
+    let commits = ROWS / 1000;
+    load(&store, "/many", 2..=commits + 1);
+    store.persist().unwrap();
+    commit(&store, commits + 2, &cut("/many"));
+    store.persist().unwrap();
+    swept(&store);
+    // The engine has a note of removal for each old row now; the new ones are in memory.
+    let mut again = store.begin();
+    let under = path("/many");
+    let seq = commits + 3;
+    let rows = (0..ROWS)
+        .map(|n| {
+            (
+                under.child_unchecked(&format!("k{:07}", 2000 + n)),
+                Some(row(seq, 0)),
+            )
+        })
+        .collect();
+    let changes = RowChanges {
+        rows,
+        cuts: Vec::new(),
+    };
+    again.apply(seq, &changes, &Vec::new());
+    store.publish(again);
+    // One by one, as whoever reads a table of documents does: quadratic, this takes minutes.
+    let view = store.view();
+    let (mut count, mut last) = (0, None::<Path>);
+    loop {
+        let after = last.as_ref().map(|last| (last, Skip::Subtree));
+        let Some((path, _)) = view.scan(&under, after, 1).unwrap().pop() else {
+            break;
+        };
+        count += 1;
+        last = Some(path);
+    }
+    assert_eq!(count, ROWS);
+}
