@@ -55,7 +55,7 @@ pub struct Options {
     /// Set one key; as often as you like
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// A folder whose files are served (default: public, if it is there)
+    /// A folder whose files are served (default: public, whenever it is there)
     #[arg(long, value_name = "DIR")]
     public: Option<PathBuf>,
 }

@@ -17,7 +17,7 @@ pub(crate) fn all(
     loaded: &Loaded,
     listen: SocketAddr,
     core: &Core,
-    folder: Option<Arc<Folder>>,
+    folder: Arc<Folder>,
     metrics: PrometheusHandle,
 ) -> Result<Vec<Arc<dyn Door>>, Failure> {
     Ok(vec![Arc::new(http(loaded, listen, core, folder, metrics)?)])
@@ -32,7 +32,7 @@ fn http(
     loaded: &Loaded,
     listen: SocketAddr,
     core: &Core,
-    folder: Option<Arc<Folder>>,
+    folder: Arc<Folder>,
     metrics: PrometheusHandle,
 ) -> Result<HttpDoor, Failure> {
     let options = Options {
@@ -43,7 +43,7 @@ fn http(
         } else {
             Policy::Any
         },
-        folder,
+        folder: Some(folder),
         metrics: Box::new(move || metrics.render()),
     };
     HttpDoor::new(core.clone(), loaded.config.http.clone(), options)

@@ -16,30 +16,33 @@ use crate::{Failure, config::Loaded};
 const NAMES_LISTED_MAX: usize = 50;
 
 /// The folder of files: the one that was named, which must be there; else `public` beside the configuration file or in
-/// the working folder, if it is.
-pub(crate) fn open(loaded: &Loaded) -> Result<Option<Arc<Folder>>, Failure> {
+/// the working folder, whenever it is.
+pub(crate) fn open(loaded: &Loaded) -> Result<Arc<Folder>, Failure> {
     let named = &loaded.config.http.public;
-    let folder = if named.is_empty() {
+    let (folder, opened) = if named.is_empty() {
         let beside = loaded.file.as_deref().and_then(FilePath::parent);
-        beside.unwrap_or(FilePath::new("")).join("public")
+        let folder = beside.unwrap_or(FilePath::new("")).join("public");
+        let opened = Folder::awaited(&folder);
+        (folder, opened)
     } else {
-        PathBuf::from(named)
+        let folder = PathBuf::from(named);
+        let opened = Folder::open(&folder);
+        (folder, opened)
     };
-    if named.is_empty() && !folder.is_dir() {
-        return Ok(None);
-    }
     let refused = |error: std::io::Error| {
         loaded.refuse(
             &["http", "public"],
             format!("{}: {error}", folder.display()),
         )
     };
-    Ok(Some(Arc::new(Folder::open(&folder).map_err(refused)?)))
+    Ok(Arc::new(opened.map_err(refused)?))
 }
 
 /// Tells what the folder holds, now and whenever that changes, until it is aborted.
 pub(crate) async fn follow(folder: Arc<Folder>, core: Core) {
-    list(&folder, &core);
+    if folder.root().is_dir() {
+        list(&folder, &core);
+    }
     if let Err(error) = folder.follow(|folder| list(folder, &core)).await {
         warn!(%error, "can't watch the folder of files: what is added to it is served after a new start");
     }

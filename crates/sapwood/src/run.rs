@@ -112,7 +112,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let end = End::listen()?;
     let folder = public::open(loaded)?;
-    let doors = doors::all(loaded, listen, core, folder.clone(), metrics.clone())?;
+    let doors = doors::all(loaded, listen, core, Arc::clone(&folder), metrics.clone())?;
     let bound = sapwood_net::bind(&doors, &doors::limits(&loaded.config)).map_err(|error| {
         Failure::Listen {
             address: error.address,
@@ -126,9 +126,7 @@ async fn serve(
     greet(mode, address, loaded);
     let mut background = JoinSet::new();
     background.spawn(monitor::upkeep(metrics));
-    if let Some(folder) = folder {
-        background.spawn(public::follow(folder, core.clone()));
-    }
+    background.spawn(public::follow(folder, core.clone()));
     let drained = bound.run(end.told(), DRAIN_PATIENCE).await;
     background.shutdown().await;
     if drained.left > 0 {

@@ -14,8 +14,8 @@ pub struct HttpConfig {
     pub bare_names: bool,
     /// `/.echo` sends back what it gets on a WebSocket: for conformance tests.
     pub echo: bool,
-    /// Folder whose files are served by GET. Empty: `public` beside the configuration file (else in the working folder), if
-    /// it is there.
+    /// Folder whose files are served by GET. Empty: `public` beside the configuration file (else in the working folder),
+    /// whenever it is there.
     pub public: String,
     /// Largest body of a request and largest message on a WebSocket, in bytes. A larger one is answered 413, or ends the WebSocket with 1009.
     pub body_bytes_max: usize,

@@ -1,13 +1,15 @@
 //! The folder of files that GET serves.
 //!
 //! Names are listed at start and as they change; no request ever makes a file name. What begins with a dot and what
-//! is a symbolic link is not listed.
+//! is a symbolic link is not listed. The folder itself may come later, go, and come again.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -15,7 +17,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::event::ModifyKind;
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use percent_encoding::percent_decode_str;
 use sapwood_net::http::Body;
 use tokio::sync::mpsc;
@@ -46,9 +49,18 @@ impl Folder {
     /// Lists a folder.
     ///
     /// # Errors
-    /// If it can't be read.
+    /// If it is not there, or can't be read.
     pub fn open(root: &FsPath) -> io::Result<Self> {
-        let root = root.canonicalize()?;
+        fs::read_dir(root)?;
+        Self::awaited(root)
+    }
+
+    /// The same of a folder that may not be there yet: then it has no files.
+    ///
+    /// # Errors
+    /// If it is there, and can't be read.
+    pub fn awaited(root: &FsPath) -> io::Result<Self> {
+        let root = std::path::absolute(root)?;
         let names = list(&root)?;
         Ok(Self {
             root,
@@ -73,37 +85,58 @@ impl Folder {
     /// # Errors
     /// If the system can't watch it. The list stays as it was then.
     pub async fn follow(&self, mut listed: impl FnMut(&Self)) -> io::Result<()> {
+        /// How often the folder itself is looked for: nothing tells that it comes.
+        const LOOK: Duration = Duration::from_secs(1);
         const SETTLE: Duration = Duration::from_millis(100);
-        let (changed, mut changes) = mpsc::channel(1);
-        let mut watcher: RecommendedWatcher =
-            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-                let matters = event.as_ref().map_or(true, |event| !event.kind.is_access());
-                if matters {
-                    // One that waits already stands for this one, too.
-                    let _waits_already = changed.try_send(());
+        let mut watch: Option<Watch> = None;
+        loop {
+            let there = self.blocking(identity).await?;
+            if there != watch.as_ref().and_then(Watch::identity) {
+                watch = match there {
+                    Some(identity) => Watch::begin(&self.root, identity)?,
+                    None => None,
+                };
+                self.list_again(&mut listed).await?;
+            }
+            let Some(watch) = &mut watch else {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            };
+            match tokio::time::timeout(LOOK, watch.changes.recv()).await {
+                Ok(Some(())) => {
+                    tokio::time::sleep(SETTLE).await; // several files change together, most often
+                    while watch.changes.try_recv().is_ok() {}
+                    self.list_again(&mut listed).await?;
                 }
-            })
-            .map_err(io::Error::other)?;
-        watcher
-            .watch(&self.root, RecursiveMode::Recursive)
-            .map_err(io::Error::other)?;
-        while changes.recv().await.is_some() {
-            tokio::time::sleep(SETTLE).await; // several files change together, most often
-            while changes.try_recv().is_ok() {}
-            let root = self.root.clone();
-            match tokio::task::spawn_blocking(move || list(&root)).await {
-                Ok(Ok(names)) if names != **self.names.load() => {
-                    self.names.store(Arc::new(names));
-                    listed(self);
-                }
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, folder = %self.root.display(), "cannot list the folder of files, the list stays");
-                }
-                Err(error) => return Err(io::Error::other(error)),
+                Ok(None) => return Err(io::ErrorKind::BrokenPipe.into()),
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn list_again(&self, listed: &mut impl FnMut(&Self)) -> io::Result<()> {
+        match self.blocking(list).await? {
+            Ok(names) if names != **self.names.load() => {
+                self.names.store(Arc::new(names));
+                listed(self);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, folder = %self.root.display(), "cannot list the folder of files, the list stays");
             }
         }
         Ok(())
+    }
+
+    /// Looks at the disk where that holds up nobody.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&FsPath) -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let root = self.root.clone();
+        tokio::task::spawn_blocking(move || look(&root))
+            .await
+            .map_err(io::Error::other)
     }
 
     /// The file at a URL's path. For a path that ends in a slash that is its `index.html`, if a page is wanted.
@@ -125,11 +158,74 @@ impl Folder {
     }
 }
 
+/// Which folder this is, if there is one: another of the same name is not.
+fn identity(root: &FsPath) -> Option<(u64, u64)> {
+    let metadata = fs::metadata(root).ok().filter(Metadata::is_dir)?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// The system's word that something changes in a folder that is there.
+struct Watch {
+    identity: (u64, u64),
+    /// The folder has gone, or has another name: the watch hears no more of it.
+    over: Arc<AtomicBool>,
+    changes: mpsc::Receiver<()>,
+    _watcher: RecommendedWatcher,
+}
+
+impl Watch {
+    /// None if the folder has gone again.
+    fn begin(root: &FsPath, identity: (u64, u64)) -> io::Result<Option<Self>> {
+        let (changed, changes) = mpsc::channel(1);
+        let over = Arc::new(AtomicBool::new(false));
+        let (sign, folder) = (Arc::clone(&over), root.to_owned());
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if event.as_ref().is_ok_and(|event| event.kind.is_access()) {
+                return;
+            }
+            if event.is_ok_and(|event| is_end_of(&folder, &event)) {
+                sign.store(true, Ordering::Relaxed);
+            }
+            // One that waits already stands for this one, too.
+            let _waits_already = changed.try_send(());
+        })
+        .map_err(io::Error::other)?;
+        match watcher.watch(root, RecursiveMode::Recursive) {
+            Ok(()) => Ok(Some(Self {
+                identity,
+                over,
+                changes,
+                _watcher: watcher,
+            })),
+            Err(_) if !root.is_dir() => Ok(None),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    fn identity(&self) -> Option<(u64, u64)> {
+        (!self.over.load(Ordering::Relaxed)).then_some(self.identity)
+    }
+}
+
+/// Whether the folder itself was removed or renamed.
+fn is_end_of(folder: &FsPath, event: &Event) -> bool {
+    let ends = matches!(
+        event.kind,
+        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
+    );
+    ends && event.paths.iter().any(|path| path == folder)
+}
+
+/// The files of a folder; none if there is no folder.
 fn list(root: &FsPath) -> io::Result<Names> {
     let mut names = Names::new();
     let mut folders = vec![(root.to_owned(), String::new())];
     while let Some((folder, url)) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
             let entry = entry?;
             let kind = entry.file_type()?;
             let Ok(name) = entry.file_name().into_string() else {
@@ -289,6 +385,51 @@ fn is_known(headers: &HeaderMap, tag: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Runs `change`; gives the names once the follower has told of new ones.
+    fn told(names: &std::sync::mpsc::Receiver<Vec<String>>, change: impl FnOnce()) -> Vec<String> {
+        change();
+        names.recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
+    #[test]
+    fn a_folder_that_comes_later_goes_and_comes_again_is_followed() {
+        let dir = std::env::temp_dir().join(format!("sapwood-late-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let root = dir.join("public");
+        assert!(Folder::open(&root).is_err());
+        let folder = Folder::awaited(&root).unwrap();
+        assert!(folder.names().is_empty());
+        let (tell, names) = std::sync::mpsc::channel();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.spawn(async move {
+            let listed = |folder: &Folder| drop(tell.send(folder.names()));
+            folder.follow(listed).await
+        });
+        let make = || {
+            fs::create_dir(&root).unwrap();
+            fs::write(root.join("a.txt"), "a").unwrap();
+        };
+        assert_eq!(told(&names, make), ["/a.txt"]);
+        let add = || fs::write(root.join("b.txt"), "b").unwrap();
+        assert_eq!(told(&names, add), ["/a.txt", "/b.txt"]);
+        let away = || fs::rename(&root, dir.join("away")).unwrap();
+        assert_eq!(told(&names, away), [""; 0]);
+        assert_eq!(told(&names, make), ["/a.txt"]);
+        // Another one under the same name, at once: the system may give it the same number.
+        fs::remove_dir_all(&root).unwrap();
+        make();
+        let mut seen = told(&names, || fs::write(root.join("c.txt"), "c").unwrap());
+        while seen.len() < 2 {
+            seen = told(&names, || ());
+        }
+        assert_eq!(seen, ["/a.txt", "/c.txt"]);
+        fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn only_what_is_listed_is_found() {
