@@ -9,7 +9,7 @@ mod refusal;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Answers bytes that are no request, or none that is taken. The body of the answer is whole, and the connection ends
     /// after it.
-    fn refuse(&self, refusal: Refusal) -> Response<Body>;
+    fn refuse(&self, refusal: Refusal, caller: &Caller) -> Response<Body>;
 }
 
 /// Who sends the requests of a connection.
@@ -67,6 +67,18 @@ pub struct Caller {
     pub info: Arc<Info>,
     /// What doors have mounted beside this one.
     pub mounts: Arc<Mounts>,
+    requests: AtomicU64,
+}
+
+impl Caller {
+    /// The number of the request that is answered just now, on its connection, from 1; for logs.
+    pub fn request(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    fn count(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// An answer, or the work that leads to one.
@@ -107,6 +119,7 @@ pub async fn serve<H: Handler>(
     let caller = Arc::new(Caller {
         info: connection.info,
         mounts: connection.mounts,
+        requests: AtomicU64::new(0),
     });
     // Boxed, so that what a request needs is not held by the streams that take a socket over.
     let ended = Box::pin(serve_requests(socket, caller, handler, limits)).await;
@@ -130,10 +143,11 @@ async fn serve_requests<H: Handler>(
     let life = Arc::clone(socket.life());
     let taken: Arc<Mutex<Option<Takeover>>> = Arc::default();
     let slot = Arc::clone(&taken);
-    let answerer = Arc::clone(&handler);
+    let (answerer, asking) = (Arc::clone(&handler), Arc::clone(&caller));
     let service = service_fn(move |request: Request<Incoming>| {
         let upgrade = request.headers().contains_key(header::UPGRADE);
-        let handling = Some(Arc::clone(&answerer).handle(request, Arc::clone(&caller)));
+        asking.count();
+        let handling = Some(Arc::clone(&answerer).handle(request, Arc::clone(&asking)));
         Answering {
             handling,
             upgrade,
@@ -179,7 +193,7 @@ async fn serve_requests<H: Handler>(
             life.keep();
             Ended::TakenOver(guarded.into_socket(parts.read_buf), takeover)
         }
-        Turn::Expired => Ended::Closed(guarded.expire(&*handler).await),
+        Turn::Expired => Ended::Closed(guarded.expire(&*handler, &caller).await),
         Turn::Ended(result) => {
             let orderly = if draining {
                 Closed::Drained
@@ -187,7 +201,7 @@ async fn serve_requests<H: Handler>(
                 Closed::Orderly
             };
             let result = result.map(|()| orderly);
-            Ended::Closed(guarded.end(result, &*handler).await)
+            Ended::Closed(guarded.end(result, &*handler, &caller).await)
         }
     }
 }

@@ -316,6 +316,74 @@ fn files_are_served_as_they_come_and_go_and_what_they_hide_is_said() {
 }
 
 #[test]
+fn a_folder_of_files_that_is_made_after_the_start_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sapwood.toml");
+    std::fs::write(&file, "").unwrap();
+    let server = ServerBuilder::dev(BINARY)
+        .argument("--config")
+        .argument(&file)
+        .start()
+        .unwrap();
+    let mut client = server.client().unwrap();
+    assert_eq!(client.get("/counter.html").unwrap().status, 404);
+    let public = folder.path().join("public");
+    std::fs::create_dir(&public).unwrap();
+    std::fs::write(public.join("counter.html"), "<h1>counter</h1>").unwrap();
+    server.logs("\"names\":\"/counter.html\"").unwrap();
+    let page = client.get("/counter.html").unwrap();
+    assert_eq!(page.text(), "<h1>counter</h1>");
+}
+
+#[test]
+fn each_refused_request_has_a_line_with_its_code_and_its_number() {
+    let server = ServerBuilder::dev(BINARY)
+        .set("http.head_timeout_s=1")
+        .start()
+        .unwrap();
+    let long = "x".repeat(70_000);
+    let host = "Host: localhost\r\n";
+    for (request, status, code) in [
+        ("HELLO\r\n\r\n".to_owned(), 400, "bad_request"),
+        (format!("GET / HTTP/1.1\n{host}\n"), 400, "bad_framing"),
+        (format!("GET /{long}"), 414, "target_too_long"),
+        (
+            format!("GET / HTTP/1.1\r\nA: {long}"),
+            431,
+            "head_too_large",
+        ),
+        (
+            format!("GET / HTTP/1.2\r\n{host}\r\n"),
+            505,
+            "version_not_supported",
+        ),
+        ("GET / HTTP/1.1\r\n".to_owned(), 408, "head_timeout"),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400, "bad_host"),
+        (
+            format!("GET /none HTTP/1.1\r\n{host}\r\n"),
+            404,
+            "not_found",
+        ),
+    ] {
+        let mut client = server.client().unwrap();
+        let good = format!("GET /healthz HTTP/1.1\r\n{host}\r\n");
+        client.send_raw(good.as_bytes()).unwrap();
+        assert_eq!(client.response(false).unwrap().status, 200);
+        client.send_raw(request.as_bytes()).unwrap();
+        assert_eq!(client.response(false).unwrap().status, status, "{code}");
+        let line = server.logs(&format!("\"code\":\"{code}\"")).unwrap();
+        for part in [
+            &*format!("\"status\":{status}"),
+            "\"peer\":\"127.",
+            "\"connection\":",
+            "\"request\":2",
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    }
+}
+
+#[test]
 fn the_short_names_can_be_freed_for_data() {
     let server = ServerBuilder::dev(BINARY)
         .set("http.bare_names=false")

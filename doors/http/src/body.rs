@@ -79,7 +79,7 @@ impl BodyType {
             }),
             Self::Guess => Format::Json.decode_spelled(body, limits).map_err(|error| {
                 count(&error);
-                self.not_json(body, error)
+                not_json(body, error, false)
             }),
             Self::Text => {
                 let text = std::str::from_utf8(body)
@@ -103,7 +103,11 @@ impl BodyType {
     /// A problem with status 400, 413 or 415.
     pub fn read_data(&self, body: &Bytes, limits: &Limits) -> Result<Spelled, Problem> {
         match self {
-            Self::Data(_) | Self::Guess => self.read(body, limits),
+            Self::Data(_) => self.read(body, limits),
+            Self::Guess => Format::Json.decode_spelled(body, limits).map_err(|error| {
+                count(&error);
+                not_json(body, error, true)
+            }),
             Self::Text | Self::Other(_) => Err(Problem::new(
                 &problem::UNSUPPORTED_TYPE,
                 "data is needed here: application/json, application/cbor or application/msgpack",
@@ -123,45 +127,49 @@ impl BodyType {
             }),
             Self::Guess => Format::Json.decode(body, limits).map_err(|error| {
                 count_decode(&error);
-                self.not_json(body, error.into())
+                not_json(body, error.into(), true)
             }),
             Self::Text | Self::Other(_) => {
                 self.read_data(body, limits).map(|spelled| spelled.value)
             }
         }
     }
+}
 
-    fn not_json(&self, body: &Bytes, error: ReadError) -> Problem {
-        if body.is_empty() {
-            return Problem::new(&problem::MALFORMED, "the body is empty");
-        }
-        match &error {
-            ReadError::Decode(decode)
-                if matches!(
-                    decode.kind,
-                    DecodeErrorKind::Malformed | DecodeErrorKind::NotUtf8
-                ) =>
-            {
-                let media_type = if body.trim_ascii_start().starts_with(b"{")
-                    || body.trim_ascii_start().starts_with(b"[")
-                {
-                    "application/json"
-                } else if std::str::from_utf8(body).is_ok() {
-                    "text/plain"
-                } else {
-                    OCTETS
-                };
-                Problem::new(
-                    &problem::TYPE_NEEDED,
-                    format!("the body has no Content-Type and is not JSON: {decode}"),
-                )
-                .hint(format!(
-                    "say what it is, with curl: -H 'Content-Type: {media_type}'"
-                ))
-            }
-            ReadError::Decode(_) | ReadError::Spelling(_) => error.into(),
-        }
+/// What to say of a body without a type that is no JSON, where anything or only data will do.
+fn not_json(body: &Bytes, error: ReadError, only_data: bool) -> Problem {
+    if body.is_empty() {
+        return Problem::new(&problem::MALFORMED, "the body is empty");
     }
+    match &error {
+        ReadError::Decode(decode)
+            if matches!(
+                decode.kind,
+                DecodeErrorKind::Malformed | DecodeErrorKind::NotUtf8
+            ) =>
+        {
+            Problem::new(
+                &problem::TYPE_NEEDED,
+                format!("the body has no Content-Type and is not JSON: {decode}"),
+            )
+            .hint(type_to_say(body, only_data))
+        }
+        ReadError::Decode(_) | ReadError::Spelling(_) => error.into(),
+    }
+}
+
+/// What the client can do about a body that says too little.
+fn type_to_say(body: &Bytes, only_data: bool) -> String {
+    let media_type = match body.trim_ascii_start().first() {
+        Some(b'{' | b'[') => "application/json",
+        _ if only_data => {
+            return "data is needed here: send JSON, or CBOR or MessagePack with its Content-Type"
+                .to_owned();
+        }
+        _ if std::str::from_utf8(body).is_ok() => "text/plain",
+        _ => OCTETS,
+    };
+    format!("say what it is, with curl: -H 'Content-Type: {media_type}'")
 }
 
 fn count(error: &ReadError) {
@@ -338,6 +346,32 @@ mod tests {
             read("{\".value\":1,\"a\":2}").unwrap_err().code(),
             "mixed_value"
         );
+    }
+
+    #[test]
+    fn where_data_is_needed_no_type_is_advised_that_is_refused_next() {
+        let limits = Limits::default();
+        let hints = |body: &'static str| {
+            let body = Bytes::from_static(body.as_bytes());
+            let problems = [
+                BodyType::Guess.read_data(&body, &limits).unwrap_err(),
+                BodyType::Guess.read_unspelled(&body, &limits).unwrap_err(),
+            ];
+            problems.map(|problem| {
+                assert_eq!(problem.code(), "type_needed");
+                problem.hint_text().unwrap().to_owned()
+            })
+        };
+        for hint in hints("hello there") {
+            assert!(!hint.contains("text/plain"), "{hint}");
+            assert!(hint.contains("JSON, or CBOR or MessagePack"), "{hint}");
+        }
+        for hint in hints("{broken") {
+            assert!(
+                hint.contains("-H 'Content-Type: application/json'"),
+                "{hint}"
+            );
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use metrics::{Counter, counter};
 use parking_lot::Mutex;
 use sapwood_core::{Claims, Core, Database};
@@ -18,11 +18,11 @@ use sapwood_net::http::{Body, Caller, Handler, Handling, Refusal, Reply};
 use sapwood_net::{Closed, Connection, Door, Mount, websocket};
 use sapwood_tree::Path;
 
-use crate::files::Folder;
+use crate::files::{Folder, Listed};
 use crate::negotiate::Accept;
 use crate::problem::{self, Problem};
 use crate::push_id::PushIds;
-use crate::request::Asked;
+use crate::request::{Asked, Upload};
 use crate::respond::VERSION;
 use crate::url::{Ending, Target};
 use crate::{HttpConfig, pages, read, respond, socket, stream, write};
@@ -128,6 +128,7 @@ impl Handler for Site {
         let mut closing = Closing {
             head: method == Method::HEAD,
             reads: method == Method::GET || method == Method::HEAD,
+            ends: !request.body().is_end_stream(),
             method: method.clone(),
             uri: request.uri().clone(),
             origin: None,
@@ -143,22 +144,30 @@ impl Handler for Site {
             closing.fields = fields.cloned();
         }
         // A read waits for nothing, so it needs no future; a file and an upgrade do.
-        if closing.reads && self.folder.is_none() && !websocket::is_asked(&parts.headers) {
-            let reply = self.route_read(parts, &caller, closing.origin.as_ref());
-            return Handling::Now(self.close(reply, closing, &caller));
+        if closing.reads && !websocket::is_asked(&parts.headers) {
+            let Some(file) = self.file(&parts) else {
+                let reply = self.route_read(parts, &caller, closing.origin.as_ref());
+                return Handling::Now(self.close(reply, closing, &caller));
+            };
+            let answer = async move {
+                let answer = file.answer(&parts.headers).await;
+                self.close(Ok(answer.into()), closing, &caller)
+            };
+            return Handling::Later(answer.boxed());
         }
+        let mut upload = Upload::new(body, &parts.headers);
         Handling::Later(
             async move {
-                let reply = self
-                    .route(parts, body, &caller, closing.origin.as_ref())
-                    .await;
+                let reply = self.route(parts, &mut upload, &caller).await;
+                upload.drain(&self.config).await;
+                closing.ends = upload.is_unread();
                 self.close(reply, closing, &caller)
             }
             .boxed(),
         )
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response<Body> {
+    fn refuse(&self, refusal: Refusal, caller: &Caller) -> Response<Body> {
         let kind = problem::named(refusal.code()).unwrap_or(&problem::BAD_REQUEST);
         let mut response = refused(&Problem::new(kind, refusal.detail()));
         // hyper, which dates all other answers, never sees this one.
@@ -166,6 +175,9 @@ impl Handler for Site {
         respond::set(&mut response, header::DATE, httpdate::fmt_http_date(now));
         self.count(&response);
         stamp(&mut response, &self.default);
+        let (status, code) = (response.status().as_u16(), kind.name);
+        let (peer, request) = (caller.info.peer, caller.request());
+        tracing::info!(status, code, %peer, connection = caller.info.id, request, "request refused");
         response
     }
 }
@@ -174,6 +186,8 @@ impl Handler for Site {
 struct Closing {
     head: bool,
     reads: bool,
+    /// Some of the body is still to come, and is not waited for: the connection ends.
+    ends: bool,
     method: Method,
     uri: Uri,
     origin: Option<HeaderValue>,
@@ -199,25 +213,20 @@ const BATCH_METHODS: &str = "POST, OPTIONS";
 pub(crate) const PAGE_METHODS: &str = "GET, HEAD, OPTIONS";
 
 impl Site {
+    /// The file that a GET or a HEAD means, if it means one.
+    fn file(&self, parts: &Parts) -> Option<Arc<Listed>> {
+        let wants_page = || accept_of(&parts.headers).prefers("text/html");
+        self.folder.as_ref()?.find(parts.uri.path(), wants_page)
+    }
+
+    /// Everything but GET and HEAD, and whatever asks for a WebSocket.
     async fn route(
         self: &Arc<Self>,
         parts: Parts,
-        body: Incoming,
+        body: &mut Upload,
         caller: &Arc<Caller>,
-        origin: Option<&HeaderValue>,
     ) -> Result<Reply, Problem> {
-        let reads = parts.method == Method::GET || parts.method == Method::HEAD;
         let upgrade = websocket::is_asked(&parts.headers);
-        if reads && !upgrade {
-            if let Some(folder) = &self.folder
-                && let Some(file) = folder.find(parts.uri.path(), || {
-                    accept_of(&parts.headers).prefers("text/html")
-                })
-            {
-                return Ok(file.answer(&parts.headers).await.into());
-            }
-            return self.route_read(parts, caller, origin);
-        }
         if let Some(reply) = self.own_page(&parts) {
             return reply;
         }
@@ -275,8 +284,11 @@ impl Site {
         origin: Option<&HeaderValue>,
     ) -> Result<Reply, Problem> {
         let by_accept = asked.target.ending.is_none();
-        if by_accept && asked.method == Method::GET && asked.accept.prefers("text/event-stream") {
-            return stream::open(self, asked, caller, origin);
+        if by_accept && asked.accept.prefers("text/event-stream") {
+            return match asked.method {
+                Method::HEAD => stream::head_alone(asked).map(Into::into),
+                _ => stream::open(self, asked, caller, origin),
+            };
         }
         if by_accept && asked.path().is_root() && asked.accept.prefers("text/html") {
             return Ok(pages::demo().into());
@@ -285,7 +297,7 @@ impl Site {
     }
 
     /// A change of the tree, or a message.
-    async fn write(self: &Arc<Self>, asked: Asked, body: Incoming) -> Result<Reply, Problem> {
+    async fn write(self: &Arc<Self>, asked: Asked, body: &mut Upload) -> Result<Reply, Problem> {
         let children = asked.target.children;
         let methods = if children {
             CHILDREN_METHODS
@@ -309,7 +321,7 @@ impl Site {
     async fn system(
         self: &Arc<Self>,
         asked: Asked,
-        body: Incoming,
+        body: &mut Upload,
         caller: &Arc<Caller>,
         upgrade: bool,
     ) -> Result<Reply, Problem> {
@@ -457,14 +469,23 @@ impl Site {
         if closing.head {
             response = respond::without_body(response);
         }
+        if closing.ends {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         if let Some(origin) = closing.origin {
             share(response.headers_mut(), origin);
             allow_fields(response.headers_mut(), closing.fields);
         }
-        if response.status().as_u16() >= 400 {
-            let (status, peer) = (response.status().as_u16(), caller.info.peer);
+        let status = response.status().as_u16();
+        if status >= 400 {
             let (method, path) = (closing.method, closing.uri.path());
-            tracing::info!(%method, path, status, %peer, connection = caller.info.id, "request refused");
+            let (code, peer, request) = (
+                respond::code_of(&response),
+                caller.info.peer,
+                caller.request(),
+            );
+            tracing::info!(%method, path, status, code, %peer, connection = caller.info.id, request, "request refused");
         }
         Reply::Response(response)
     }

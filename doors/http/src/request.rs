@@ -117,7 +117,7 @@ impl Asked {
     /// The body of a write, decoded. Whatever else the request says wrong is told before the body is read.
     pub(crate) async fn read<T>(
         &self,
-        body: Incoming,
+        body: &mut Upload,
         config: &HttpConfig,
         decode: Decode<T>,
     ) -> Result<Sent<T>, Problem> {
@@ -187,12 +187,48 @@ fn weak(list: &TagList) -> sapwood_core::TagList {
     }
 }
 
+/// The body of a request, until it has been read to its end.
+pub(crate) struct Upload {
+    /// None if there is no more to come.
+    body: Option<Incoming>,
+    /// It comes by itself, and nobody has tried to read it yet.
+    comes: bool,
+}
+
+impl Upload {
+    pub(crate) fn new(body: Incoming, headers: &HeaderMap) -> Self {
+        Self {
+            body: (!body.is_end_stream()).then_some(body),
+            comes: !headers.contains_key(header::EXPECT),
+        }
+    }
+
+    /// Whether some of it is still to come: then no other request can follow on the connection.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.body.is_some()
+    }
+
+    /// Reads what the answer did not need, if it is so little that it keeps the connection cheaply.
+    pub(crate) async fn drain(&mut self, config: &HttpConfig) {
+        const DRAINED_MAX: u64 = 64 * 1024;
+        let exact = self.body.as_ref().and_then(|body| body.size_hint().exact());
+        let max = DRAINED_MAX.min(config.body_bytes_max as u64);
+        if self.comes && exact.is_some_and(|length| length <= max) {
+            drop(read_body(self, config).await);
+        }
+    }
+}
+
 /// The whole body of a request.
 ///
 /// # Errors
-/// 413 for too large a body, 408 for too slow a one, 400 for one that ends early.
-pub(crate) async fn read_body(mut body: Incoming, config: &HttpConfig) -> Result<Bytes, Problem> {
+/// 413 for too large a body, 408 for too slow a one, 400 for one that ends early. What is left of it stays unread.
+pub(crate) async fn read_body(upload: &mut Upload, config: &HttpConfig) -> Result<Bytes, Problem> {
     const GRACE: Duration = Duration::from_secs(10);
+    upload.comes = false;
+    let Some(body) = &mut upload.body else {
+        return Ok(Bytes::new());
+    };
     let max = config.body_bytes_max;
     let too_large = || {
         Limits::met("http.body_bytes_max");
@@ -243,6 +279,7 @@ pub(crate) async fn read_body(mut body: Incoming, config: &HttpConfig) -> Result
             all.extend_from_slice(&data);
         }
     }
+    upload.body = None;
     Ok(if all.is_empty() { first } else { all.into() })
 }
 

@@ -115,11 +115,21 @@ pub(crate) fn set(response: &mut Response<Body>, name: HeaderName, value: String
     }
 }
 
+/// The stable word of an answer's problem, for the log.
+#[derive(Clone, Copy)]
+struct Code(&'static str);
+
+/// The problem that an answer tells, by its stable word.
+pub(crate) fn code_of(response: &Response<Body>) -> Option<&'static str> {
+    response.extensions().get::<Code>().map(|code| code.0)
+}
+
 /// A problem as an answer.
 pub(crate) fn problem(problem: &Problem) -> Response<Body> {
     let status =
         StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = answer(status, "application/problem+json", problem.to_json());
+    response.extensions_mut().insert(Code(problem.code()));
     response
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -178,6 +178,8 @@ struct Client {
     /// Requests that are not answered yet, by their tag.
     asked: HashMap<u64, Pending>,
     next_tag: u64,
+    /// How much was left to be done at the session's end.
+    left: usize,
     ticks: Interval,
     /// Ticks since the client was last heard of.
     silent: u32,
@@ -232,6 +234,7 @@ impl Client {
             deliveries: Vec::new(),
             asked: HashMap::new(),
             next_tag: 0,
+            left: 0,
             ticks,
             silent: 0,
         }
@@ -361,6 +364,7 @@ impl Client {
                         .unwrap_or_else(|| sapwood_value::Spelled::plain(Value::Null)),
                 )?;
                 if operation.at_end {
+                    self.leave_one_more()?;
                     self.session
                         .submit_at_end(tag, &AtEnd::Publish(path, message));
                 } else {
@@ -368,8 +372,9 @@ impl Client {
                 }
             }
             Name::Put | Name::Patch | Name::Post | Name::Delete if operation.at_end => {
-                self.session
-                    .submit_at_end(tag, &AtEnd::Write(write::write_op(operation, path)?));
+                let op = write::write_op(operation, path)?;
+                self.leave_one_more()?;
+                self.session.submit_at_end(tag, &AtEnd::Write(op));
             }
             Name::Put | Name::Patch | Name::Post | Name::Delete => {
                 let mut conditions: Vec<(Path, Condition)> = operation
@@ -393,6 +398,21 @@ impl Client {
         }
         self.next_tag += 1;
         self.asked.insert(tag, pending);
+        Ok(())
+    }
+
+    /// Counts what is left for the end. The session would say that it is busy, which passes; this does not.
+    fn leave_one_more(&mut self) -> Result<(), Problem> {
+        let max = self.place.asked.database.limits().at_end_max;
+        if self.left >= max {
+            Limits::met("limits.at_end_max");
+            return Err(Problem::new(
+                &problem::TOO_MANY_REQUESTS,
+                format!("a session leaves at most {max} things to be done at its end"),
+            )
+            .hint("trying again in this session is of no use"));
+        }
+        self.left += 1;
         Ok(())
     }
 

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::HeaderValue;
+use http::{HeaderValue, Response, StatusCode, header};
 use metrics::gauge;
 use sapwood_core::{Connect, Delivery, Session, Start};
-use sapwood_net::http::{Caller, Reply};
+use sapwood_net::http::{Body, Caller, Reply};
 use sapwood_net::{Closed, Signal, Socket};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Interval, MissedTickBehavior};
@@ -24,7 +24,7 @@ use crate::door::{Site, anonymous};
 use crate::event;
 use crate::problem::Problem;
 use crate::request::Asked;
-use crate::watch;
+use crate::{respond, watch};
 
 /// How long a browser waits before it comes back, in milliseconds.
 const RETRY_MS: u32 = 2000;
@@ -60,6 +60,22 @@ pub(crate) fn open(
         }
         .boxed()
     })))
+}
+
+/// The answer to a HEAD: the fields of the stream that a GET would open.
+pub(crate) fn head_alone(asked: &Asked) -> Result<Response<Body>, Problem> {
+    let (_spec, _start) = (watch::spec(asked)?, watch::start(asked)?);
+    let mut response = respond::answer(StatusCode::OK, "text/event-stream", Body::Empty);
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    respond::set(
+        &mut response,
+        respond::VERSION,
+        crate::door::newest(&asked.database)?,
+    );
+    Ok(response)
 }
 
 fn head(origin: Option<&HeaderValue>, version: &str) -> String {

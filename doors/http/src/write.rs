@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::{Response, StatusCode, header};
-use hyper::body::Incoming;
 use sapwood_core::{Committed, Condition, Limits, Message, Write, WriteError, WriteOp};
 use sapwood_net::http::Body;
 use sapwood_tree::{OpKind, Path};
@@ -13,7 +12,7 @@ use crate::body::BodyType;
 use crate::command::{Name, Operation, merge_entries, read_batch};
 use crate::door::{Site, anonymous};
 use crate::problem::{self, Member, Problem};
-use crate::request::{Asked, Sent};
+use crate::request::{Asked, Sent, Upload};
 use crate::respond::{self, VERSION};
 use crate::{event, plain, url};
 
@@ -21,7 +20,7 @@ use crate::{event, plain, url};
 pub(crate) async fn put(
     site: &Site,
     asked: &Asked,
-    body: Incoming,
+    body: &mut Upload,
 ) -> Result<Response<Body>, Problem> {
     let sent = asked.read(body, &site.config, BodyType::read).await?;
     if is_removal(&sent.value) {
@@ -43,7 +42,7 @@ pub(crate) async fn put(
 pub(crate) async fn patch(
     site: &Site,
     asked: &Asked,
-    body: Incoming,
+    body: &mut Upload,
 ) -> Result<Response<Body>, Problem> {
     let sent = asked.read(body, &site.config, BodyType::read_data).await?;
     let committed = change(asked, sent, patch_op).await?;
@@ -81,7 +80,7 @@ async fn remove(
 pub(crate) async fn post(
     site: &Arc<Site>,
     mut asked: Asked,
-    body: Incoming,
+    body: &mut Upload,
 ) -> Result<Response<Body>, Problem> {
     if asked.target.query.publish {
         return publish(site, &asked, body).await;
@@ -97,7 +96,7 @@ pub(crate) async fn post(
     Ok(response)
 }
 
-async fn publish(site: &Site, asked: &Asked, body: Incoming) -> Result<Response<Body>, Problem> {
+async fn publish(site: &Site, asked: &Asked, body: &mut Upload) -> Result<Response<Body>, Problem> {
     no_ttl(asked)?;
     no_conditions(asked)?;
     let sent = asked.read(body, &site.config, BodyType::read).await?;
@@ -146,8 +145,14 @@ fn no_conditions(asked: &Asked) -> Result<(), Problem> {
 pub(crate) async fn batch(
     site: &Arc<Site>,
     asked: &Asked,
-    body: Incoming,
+    body: &mut Upload,
 ) -> Result<Response<Body>, Problem> {
+    if asked.target.query.publish {
+        return Err(Problem::new(
+            &problem::BAD_QUERY,
+            "publish goes with the path of a message, not with a batch",
+        ));
+    }
     no_ttl(asked)
         .and_then(|()| no_conditions(asked))
         .map_err(|problem| {

@@ -12,7 +12,7 @@ use http::Response;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::framing::{Framing, Refusal};
-use super::{Body, Handler, Limits};
+use super::{Body, Caller, Handler, Limits};
 use crate::{Closed, Socket, limit_met};
 
 /// A socket that hyper gets whole heads from, and only those that the strict look has let through.
@@ -70,12 +70,12 @@ impl Guarded {
     }
 
     /// Ends the connection at its deadline.
-    pub(super) async fn expire(mut self, handler: &impl Handler) -> Closed {
+    pub(super) async fn expire(mut self, handler: &impl Handler, caller: &Caller) -> Closed {
         if self.socket.is_stalled() {
             return Closed::Lost; // counted by its deadline, and nothing can be said to it
         }
         if self.framing.is_in_head() {
-            return self.refuse(Refusal::HeadTimeout, handler).await;
+            return self.refuse(Refusal::HeadTimeout, handler, caller).await;
         }
         limit_met(if self.framing.has_begun() {
             "http.idle_timeout_s"
@@ -90,13 +90,14 @@ impl Guarded {
         mut self,
         result: hyper::Result<Closed>,
         handler: &impl Handler,
+        caller: &Caller,
     ) -> Closed {
         match (self.refusal, result) {
             // A request whose body broke off has its own answer.
             (Some(refusal), _) if self.framing.is_in_chunks() => {
                 self.close(Closed::Refused(refusal.code())).await
             }
-            (Some(refusal), _) => self.refuse(refusal, handler).await,
+            (Some(refusal), _) => self.refuse(refusal, handler, caller).await,
             (None, Ok(closed)) => self.close(closed).await,
             (None, Err(error)) if error.is_parse() => {
                 self.close(Closed::Refused("malformed request")).await
@@ -105,11 +106,17 @@ impl Guarded {
         }
     }
 
-    async fn refuse(&mut self, refusal: Refusal, handler: &impl Handler) -> Closed {
+    async fn refuse(
+        &mut self,
+        refusal: Refusal,
+        handler: &impl Handler,
+        caller: &Caller,
+    ) -> Closed {
+        caller.count(); // it is a request, too
         if let Some(setting) = refusal.setting() {
             limit_met(setting);
         }
-        let answer = whole(handler.refuse(refusal));
+        let answer = whole(handler.refuse(refusal, caller));
         // Whether it arrives does not matter any more: the connection ends.
         drop(self.socket.write_all(&answer).await);
         self.shutdown(true).await;

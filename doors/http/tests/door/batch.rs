@@ -99,4 +99,8 @@ fn a_batch_is_posted_as_data() {
     );
     assert_eq!(batch(&server, "{}").code(), "bad_operation");
     assert_eq!(batch(&server, "[").code(), "malformed");
+    let put = br#"[{"op":"put","path":"/a","value":1}]"#;
+    let published = server.ask("POST", "/.batch?publish", &[], put);
+    assert_eq!((published.status, &*published.code()), (400, "bad_query"));
+    assert_eq!(server.get("/a").status, 404);
 }

@@ -1,5 +1,7 @@
 //! What a body is, what may stand beside a write, and the format of its answer.
 
+use sapwood_http::HttpConfig;
+
 use crate::server::Server;
 
 #[test]
@@ -133,4 +135,65 @@ fn a_type_whose_parameters_are_none_is_refused_and_nothing_is_stored() {
         let made = server.ask("PUT", "/b", &[&format!("Content-Type: {fine}")], b"1");
         assert!(made.status < 300, "{fine}: {made:?}");
     }
+}
+
+#[test]
+fn an_answer_that_leaves_a_body_unread_ends_the_connection_and_says_so() {
+    let config = HttpConfig {
+        body_bytes_max: 100,
+        ..HttpConfig::default()
+    };
+    let server = Server::with(config);
+    let large = "Content-Length: 70000\r\n";
+    for (method, target, fields, status) in [
+        ("PUT", "/a", large, 413),
+        ("PUT", "/a", "Content-Length: 101\r\n", 413),
+        ("PUT", "/a?x=1", large, 501),
+        ("DELETE", "/a", large, 404),
+        ("GET", "/a", "Content-Length: 1\r\n", 404),
+        ("PUT", "/a?x=1", "Transfer-Encoding: chunked\r\n", 501),
+        (
+            "PUT",
+            "/a?x=1",
+            "Content-Length: 1\r\nExpect: 100-continue\r\n",
+            501,
+        ),
+    ] {
+        let mut client = server.connect();
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+        client.send(head.as_bytes());
+        let answer = client.answer(false);
+        assert_eq!(answer.status, status, "{method} {target} {fields:?}");
+        assert_eq!(answer.field("connection"), Some("close"), "{fields:?}");
+        assert_eq!(client.rest(), b"", "{method} {target} {fields:?}");
+    }
+}
+
+#[test]
+fn a_small_body_that_the_answer_did_not_need_keeps_the_connection() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for (method, target) in [("PUT", "/a?x=1"), ("DELETE", "/a"), ("PATCH", "/a/")] {
+        let head =
+            format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n");
+        client.send(head.as_bytes());
+        client.send(b"{}");
+        assert_eq!(
+            client.answer(false).field("connection"),
+            None,
+            "{method} {target}"
+        );
+    }
+    assert_eq!(client.ask("GET", "/a", &[], b"").status, 404);
+}
+
+#[test]
+fn a_body_that_comes_too_slowly_is_told_once_and_ends_the_connection() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.send(b"PUT /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1");
+    let answer = client.answer(false);
+    assert_eq!((answer.status, &*answer.code()), (408, "request_timeout"));
+    assert_eq!(answer.field("connection"), Some("close"));
+    assert_eq!(client.rest(), b"");
 }

@@ -194,7 +194,9 @@ fn a_body_that_breaks_off_gets_one_answer() {
             )
             .as_bytes(),
         );
-        assert_eq!(client.answer(false).code(), "bad_framing", "{body:?}");
+        let answer = client.answer(false);
+        assert_eq!(answer.code(), "bad_framing", "{body:?}");
+        assert_eq!(answer.field("connection"), Some("close"), "{body:?}");
         assert_eq!(client.rest(), b"", "{body:?}");
     }
     assert_eq!(server.get("/a").status, 404);

@@ -176,3 +176,20 @@ fn a_drain_ends_streams() {
     server.drain();
     assert_eq!(client.rest(), b"");
 }
+
+#[test]
+fn a_head_of_a_stream_has_its_fields_and_no_stream() {
+    let server = Server::start();
+    let events = "Accept: text/event-stream";
+    let mut client = server.connect();
+    for target in ["/a", "/a/", "/"] {
+        let head = client.ask("HEAD", target, &[events], b"");
+        assert_eq!(head.status, 200, "{target}");
+        assert_eq!(head.field("content-type"), Some("text/event-stream"));
+        assert_eq!(head.field("cache-control"), Some("no-store"));
+        assert!(head.field("sapwood-version").is_some());
+        assert_eq!(head.field("content-length"), None);
+    }
+    let head = client.ask("HEAD", "/a?since=x", &[events], b"");
+    assert_eq!(head.status, 400);
+}

@@ -378,3 +378,22 @@ fn a_client_that_says_nothing_is_taken_for_gone() {
     assert_eq!((socket.next().0, socket.next().0), (9, 9));
     assert_eq!(socket.0.rest(), b"");
 }
+
+#[test]
+fn who_leaves_too_much_for_the_end_is_told_how_much_that_is() {
+    let server = Server::start();
+    let mut socket = Socket::open(&server, "/p", &[]);
+    socket.text();
+    let leave = r#"{"id":1,"op":"put","path":"/p/x","value":1,"at_end":true}"#;
+    for _ in 0..100 {
+        socket.say(leave);
+        assert_eq!(socket.text(), r#"{"id":1,"ok":{}}"#);
+    }
+    socket.say(leave);
+    let answer = socket.text();
+    assert!(
+        answer.contains(r#""code":"too_many_requests","status":429"#),
+        "{answer}"
+    );
+    assert!(answer.contains("at most 100 things"), "{answer}");
+}
