@@ -28,7 +28,7 @@ pub use read::{
     own_exists, record_of, tree_value,
 };
 pub use row::{Below, Row, RowError, RowKind};
-pub use rows::{MemoryRows, Rows, RowsError, Skip};
+pub use rows::{MemoryRows, Rows, RowsError, SCAN_BYTES, Skip, is_end};
 pub use stream::TreeStream;
 pub use told::{FirstTopics, Told, What, told, told_value, written_value};
 pub use write::{Applied, Draft, Op, OpError, OpKind, RowChanges, Settings, WriteError};

@@ -99,12 +99,20 @@ impl Row {
         })
     }
 
+    /// What the row counts for in a scan, in bytes: its values, which are the same wherever it is read.
+    pub fn scan_bytes(&self) -> usize {
+        let covered = self
+            .covered
+            .as_ref()
+            .map_or(0, |covered| covered.heap_bytes());
+        self.fragment.heap_bytes() + covered
+    }
+
     /// About how much memory the row takes, in bytes.
     pub fn estimated_bytes(&self) -> usize {
-        let covered = self.covered.as_ref().map_or(0, |v| v.heap_bytes());
         let payload = self.payload.as_ref().map_or(0, |p| p.estimated_bytes());
         let json = self.json.get().map_or(0, Bytes::len);
-        size_of::<Self>() + self.fragment.heap_bytes() + covered + payload + json
+        size_of::<Self>() + self.scan_bytes() + payload + json
     }
 
     /// The fragment's map, where children that have no rows of their own would be.

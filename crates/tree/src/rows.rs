@@ -19,7 +19,8 @@ pub trait Rows {
 
     /// The next rows strictly below `under` in tree order, at most `max`; from the first, or from behind `after`.
     ///
-    /// Fewer than `max` means that there are no more.
+    /// It may end with the row by which they come to [`SCAN_BYTES`] in memory. Fewer than `max` and less than that means that
+    /// there are no more ([`is_end`]).
     ///
     /// # Errors
     /// If the rows can't be read.
@@ -29,6 +30,19 @@ pub trait Rows {
         after: Option<(&Path, Skip)>,
         max: usize,
     ) -> Result<Vec<(Path, Arc<Row>)>, RowsError>;
+}
+
+/// Rows of so many bytes need not be held at once, whatever their number: documents may be large.
+pub const SCAN_BYTES: usize = 1 << 20;
+
+/// Whether a scan for at most `max` rows that gave these has come to the end.
+pub fn is_end(rows: &[(Path, Arc<Row>)], max: usize) -> bool {
+    rows.len() < max && bytes_of(rows) < SCAN_BYTES
+}
+
+/// What rows count for in [`SCAN_BYTES`].
+pub(crate) fn bytes_of(rows: &[(Path, Arc<Row>)]) -> usize {
+    rows.iter().map(|(_, row)| row.scan_bytes()).sum()
 }
 
 /// What a scan that goes on leaves behind.

@@ -6,7 +6,7 @@ use std::vec::IntoIter;
 
 use sapwood_value::{Map, Text, VALUE_KEY, Value, key_cmp};
 
-use crate::{Path, Row, Rows, RowsError, Skip, is_segment};
+use crate::{Path, Row, Rows, RowsError, Skip, is_end, is_segment};
 
 /// Rows that a batch takes at first, and at most.
 const BATCH_FIRST: usize = 8;
@@ -43,7 +43,7 @@ impl Cursor {
         if self.batch.is_empty() && !self.done {
             let after = self.resume.as_ref().map(|(path, skip)| (path, *skip));
             let batch = rows.scan(&self.under, after, self.size)?;
-            self.done = batch.len() < self.size;
+            self.done = is_end(&batch, self.size);
             self.size = BATCH_MAX.min(self.size * 4);
             if let Some((last, _)) = batch.last() {
                 self.resume = Some((last.clone(), Skip::Row));

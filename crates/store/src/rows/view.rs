@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sapwood_tree::{Path, Row, RowChanges, Rows, RowsError, Skip};
+use sapwood_tree::{Path, Row, RowChanges, Rows, RowsError, SCAN_BYTES, Skip};
 
 use super::cache::RowCache;
 use super::cuts::Cuts;
@@ -238,11 +238,11 @@ impl State {
         to: Vec<u8>,
         max: usize,
     ) -> Result<Vec<(Path, Arc<Row>)>, EngineError> {
-        let mut out = Vec::new();
-        while from < to && out.len() < max {
+        let (mut out, mut bytes) = (Vec::new(), 0);
+        while from < to && out.len() < max && bytes < SCAN_BYTES {
             let end = self.near_end(&from, &to, max);
             let end = end.unwrap_or_else(|| to.clone());
-            self.scan_to(from, end.clone(), max, &mut out)?;
+            bytes += self.scan_to(from, end.clone(), max, &mut out)?;
             from = end;
         }
         Ok(out)
@@ -264,15 +264,18 @@ impl State {
         ends.min()
     }
 
+    /// Gives the bytes that were added.
     fn scan_to(
         &self,
         from: Vec<u8>,
         to: Vec<u8>,
         max: usize,
         out: &mut Vec<(Path, Arc<Row>)>,
-    ) -> Result<(), EngineError> {
+    ) -> Result<usize, EngineError> {
         let mut merge = self.merge(from, to)?;
+        let mut bytes = 0;
         while out.len() < max
+            && bytes < SCAN_BYTES
             && let Some(found) = merge.next()?
         {
             let (path, row) = match found {
@@ -289,9 +292,10 @@ impl State {
                     (path_of(key)?, row)
                 }
             };
+            bytes += row.scan_bytes();
             out.push((path, row));
         }
-        Ok(())
+        Ok(bytes)
     }
 
     fn merge(

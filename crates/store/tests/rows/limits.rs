@@ -134,3 +134,41 @@ fn many_small_batches_get_to_tables_too() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn a_scan_holds_few_large_rows_at_once_and_misses_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = RowSettings {
+        reserve_bytes: 0,
+        ..RowSettings::default()
+    };
+    let store = RowStore::open(dir.path(), settings).unwrap();
+    for seq in 1..=20 {
+        let many = Value::Array(vec![Value::Int(7); 20_000]);
+        let row = Arc::new(Row::new(RowKind::Record, many, seq));
+        let changes = RowChanges {
+            rows: vec![(path(&format!("/many/{seq:02}")), Some(row))],
+            cuts: Vec::new(),
+        };
+        commit(&store, seq, &changes);
+    }
+    let under = path("/many");
+    for persisted in [false, true] {
+        if persisted {
+            store.persist().unwrap();
+        }
+        let view = store.view();
+        let (mut count, mut last) = (0, None::<Path>);
+        loop {
+            let after = last.as_ref().map(|last| (last, Skip::Row));
+            let rows = view.scan(&under, after, 100).unwrap();
+            assert!(rows.len() < 5, "{}", rows.len());
+            count += rows.len();
+            last = rows.last().map(|(path, _)| path.clone()).or(last);
+            if sapwood_tree::is_end(&rows, 100) {
+                break;
+            }
+        }
+        assert_eq!(count, 20);
+    }
+}

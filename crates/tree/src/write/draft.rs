@@ -17,7 +17,7 @@ use super::value::{identical, prune};
 use super::{Applied, Op, OpKind, RowChanges, Settings, WriteError};
 use crate::rows::range_below;
 use crate::walk::{Parts, nearest};
-use crate::{Below, Path, Row, RowKind, Rows, RowsError, Skip};
+use crate::{Below, Path, Row, RowKind, Rows, RowsError, SCAN_BYTES, Skip, is_end};
 
 /// A commit being made over rows: reads through to them, and holds what the commit changes.
 ///
@@ -362,8 +362,8 @@ impl Rows for Draft<'_> {
             })
             .peekable();
         let mut theirs = Alive::new(self, under, after);
-        let mut found = Vec::new();
-        while found.len() < max {
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        while found.len() < max && bytes < SCAN_BYTES {
             let order = match (ours.peek(), theirs.peek((max - found.len()).max(4))?) {
                 (None, None) => break,
                 (Some(_), None) => std::cmp::Ordering::Less,
@@ -374,8 +374,9 @@ impl Rows for Draft<'_> {
             match (order.is_le().then(|| ours.next()).flatten(), their) {
                 (Some((path, Some(row))), _) => found.push((path.clone(), Arc::clone(row))),
                 (None, Some(their)) => found.push(their),
-                _ => {}
+                _ => continue,
             }
+            bytes += found.last().map_or(0, |(_, row)| row.scan_bytes());
         }
         Ok(found)
     }
@@ -406,7 +407,7 @@ impl<'a> Alive<'a> {
         while self.batch.is_empty() && !self.done {
             let after = self.resume.as_ref().map(|(path, skip)| (path, *skip));
             let batch = self.draft.rows.scan(self.under, after, max)?;
-            self.done = batch.len() < max;
+            self.done = is_end(&batch, max);
             for (path, row) in batch {
                 if let Some(cut) = self.draft.cuts.above(&path) {
                     self.done = false;

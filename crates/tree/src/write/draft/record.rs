@@ -5,7 +5,7 @@ use sapwood_value::Value;
 use super::super::value::{prune, spell_out};
 use super::{Draft, WriteError};
 use crate::walk::{Cursor, inline, nearest};
-use crate::{Below, Path, Payload, ReadError, Row, RowKind, Rows, RowsError};
+use crate::{Below, Path, Payload, ReadError, Row, RowKind, Rows, RowsError, is_end};
 
 impl Draft<'_> {
     /// Replaces the document at exactly this path. Records below and documents above stay as they are.
@@ -137,7 +137,7 @@ impl Draft<'_> {
             return Ok(());
         }
         let few = self.settings.cut_rows;
-        if row.is_record() && !row.records && self.scan(path, None, few + 1)?.len() > few {
+        if row.is_record() && !row.records && !is_end(&self.scan(path, None, few + 1)?, few + 1) {
             self.cut(path);
             return Ok(());
         }

@@ -9,7 +9,7 @@ use super::super::value::{Excess, check, prune, put_in, spell_out, take_parts};
 use super::{Draft, WriteError};
 use crate::rows::range_below;
 use crate::walk::{Parts, inline, nearest};
-use crate::{Below, Path, ReadError, Row, RowKind, Rows, RowsError, is_segment};
+use crate::{Below, Path, ReadError, Row, RowKind, Rows, RowsError, is_end, is_segment};
 
 /// What lies strictly below a path that is written.
 enum Under {
@@ -222,12 +222,13 @@ impl Draft<'_> {
         if !self.may_have_below(path)? {
             return Ok(Under::Few(Vec::new()));
         }
-        let few = self.settings.cut_rows;
-        let rows = self.scan(path, None, few.saturating_add(1))?;
-        Ok(if rows.len() > few {
-            Under::Many
-        } else {
+        let max = self.settings.cut_rows.saturating_add(1);
+        let rows = self.scan(path, None, max)?;
+        // A few large ones are not looked at one by one, either.
+        Ok(if is_end(&rows, max) {
             Under::Few(rows)
+        } else {
+            Under::Many
         })
     }
 
