@@ -211,14 +211,47 @@ async fn a_version_of_another_log_means_a_reset_and_the_state() {
     core.close();
 }
 
+/// What a client holds of the children of `/a`.
+#[derive(Default)]
+struct Held {
+    state: std::collections::BTreeMap<String, String>,
+    resets: usize,
+    answered: bool,
+}
+
+impl Held {
+    fn take(&mut self, told: &str) {
+        match told.split(' ').collect::<Vec<_>>()[..] {
+            ["reset", _] => {
+                self.resets += 1;
+                self.state.clear();
+            }
+            ["answer", "1"] => self.answered = true,
+            ["put", "/a", whole] => {
+                if let Value::Map(map) = common::value(whole) {
+                    let children = map.iter();
+                    let text = |(key, value): (&str, &Value)| (key.to_owned(), common::text(value));
+                    self.state = children.map(|(key, value)| text((key, value))).collect();
+                }
+            }
+            ["put", at, value] => {
+                let child = at.rsplit('/').next().unwrap();
+                self.state.insert(child.to_owned(), value.to_owned());
+            }
+            ref other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_read_ends_with_the_newest_state() {
     let (core, database, _) = memory();
     let mut session = connect(&database);
     watch_tree(&mut session, "/a");
-    next(&mut session, 1).await;
-    session.submit_read(0, path("/a"));
-    next(&mut session, 1).await;
+    assert_eq!(next(&mut session, 1).await, ["put /a null"]);
+    // With its first change it is told all others as they come.
+    done(&database, [put("/a/0", "0")]).await;
+    assert_eq!(next(&mut session, 1).await, ["put /a/0 0"]);
     for number in 0..5_000 {
         done(
             &database,
@@ -227,53 +260,15 @@ async fn a_client_that_does_not_read_ends_with_the_newest_state() {
         .await;
     }
     session.submit_read(1, path("/a"));
-    let mut state = std::collections::BTreeMap::new();
-    let mut resets = 0;
-    'all: loop {
+    let mut held = Held::default();
+    while !held.answered || held.state.len() < 3_000 {
         for told in next(&mut session, 1).await {
-            match told.split(' ').collect::<Vec<_>>()[..] {
-                ["reset", _] => {
-                    resets += 1;
-                    state.clear();
-                }
-                ["answer", "1"] => break 'all,
-                ["put", "/a", whole] => {
-                    let sapwood_value::Value::Map(map) = common::value(whole) else {
-                        continue;
-                    };
-                    state = map
-                        .iter()
-                        .map(|(key, value)| (key.to_string(), common::text(value)))
-                        .collect();
-                }
-                [_, at, value] => {
-                    state.insert(at.rsplit('/').next().unwrap().to_owned(), value.to_owned());
-                }
-                ref other => panic!("{other:?}"),
-            }
+            held.take(&told);
         }
     }
-    assert!(resets > 0, "3,000 paths fit no outbox of 1,000 events");
-    // What is told after the answer belongs to the state that the reset began.
-    while state.len() < 3_000 {
-        for told in next(&mut session, 1).await {
-            if let ["put", at, value] = told.split(' ').collect::<Vec<_>>()[..] {
-                if at == "/a" {
-                    let sapwood_value::Value::Map(map) = common::value(value) else {
-                        continue;
-                    };
-                    state = map
-                        .iter()
-                        .map(|(key, value)| (key.to_string(), common::text(value)))
-                        .collect();
-                } else {
-                    state.insert(at.rsplit('/').next().unwrap().to_owned(), value.to_owned());
-                }
-            }
-        }
-    }
-    assert_eq!(state["1999"], "4999");
-    assert_eq!(state["2000"], "2000");
+    assert!(held.resets > 0, "3,000 paths fit no outbox of 1,000 events");
+    assert_eq!(held.state["1999"], "4999");
+    assert_eq!(held.state["2000"], "2000");
     core.close();
 }
 
