@@ -1,0 +1,147 @@
+//! Reason codes (2.4).
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $code:literal,)*) => {
+        /// Why something ended as it did (2.4). From 0x80 on it is a failure.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum ReasonCode {
+            $($(#[$doc])* $name = $code,)*
+        }
+
+        impl ReasonCode {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The reason of that number, if there is one.
+            pub fn from_u8(code: u8) -> Option<Self> {
+                match code {
+                    $($code => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Success; a normal disconnection; QoS 0 granted.
+    Success = 0x00,
+    /// QoS 1 granted.
+    GrantedQos1 = 0x01,
+    /// QoS 2 granted.
+    GrantedQos2 = 0x02,
+    /// The client leaves, and its will is to be published all the same.
+    DisconnectWithWill = 0x04,
+    /// Nobody had subscribed to what was published.
+    NoMatchingSubscribers = 0x10,
+    /// There was no such subscription.
+    NoSubscriptionExisted = 0x11,
+    /// The exchange goes on.
+    ContinueAuthentication = 0x18,
+    /// The client wants to authenticate again.
+    ReAuthenticate = 0x19,
+    /// No reason is told.
+    UnspecifiedError = 0x80,
+    /// The packet could not be read.
+    MalformedPacket = 0x81,
+    /// The packet is not allowed, or not at this point.
+    ProtocolError = 0x82,
+    /// Allowed, but not here.
+    ImplementationSpecificError = 0x83,
+    /// No such version of the protocol.
+    UnsupportedProtocolVersion = 0x84,
+    /// The client id is not accepted.
+    ClientIdentifierNotValid = 0x85,
+    /// User name or password are wrong.
+    BadUserNameOrPassword = 0x86,
+    /// The client may not do this.
+    NotAuthorized = 0x87,
+    /// The server is not available.
+    ServerUnavailable = 0x88,
+    /// The server has too much to do.
+    ServerBusy = 0x89,
+    /// The client has been shut out.
+    Banned = 0x8A,
+    /// The server ends.
+    ServerShuttingDown = 0x8B,
+    /// The method of authentication is not known here.
+    BadAuthenticationMethod = 0x8C,
+    /// Nothing came for one and a half times the keep-alive.
+    KeepAliveTimeout = 0x8D,
+    /// Another connection has the client id now.
+    SessionTakenOver = 0x8E,
+    /// The filter is not accepted.
+    TopicFilterInvalid = 0x8F,
+    /// The topic is not accepted.
+    TopicNameInvalid = 0x90,
+    /// The packet id is in use.
+    PacketIdentifierInUse = 0x91,
+    /// The packet id is not known.
+    PacketIdentifierNotFound = 0x92,
+    /// More in flight than was allowed.
+    ReceiveMaximumExceeded = 0x93,
+    /// A topic alias of zero, or above what was allowed.
+    TopicAliasInvalid = 0x94,
+    /// The packet is larger than was allowed.
+    PacketTooLarge = 0x95,
+    /// Too many messages a second.
+    MessageRateTooHigh = 0x96,
+    /// A limit has been reached.
+    QuotaExceeded = 0x97,
+    /// Somebody wanted it so.
+    AdministrativeAction = 0x98,
+    /// The payload is not what it claims to be.
+    PayloadFormatInvalid = 0x99,
+    /// Nothing can be retained here.
+    RetainNotSupported = 0x9A,
+    /// The QoS is not served here.
+    QosNotSupported = 0x9B,
+    /// For now, use another server.
+    UseAnotherServer = 0x9C,
+    /// For good, use another server.
+    ServerMoved = 0x9D,
+    /// Subscriptions can't be shared here.
+    SharedSubscriptionsNotSupported = 0x9E,
+    /// Too many connections a second.
+    ConnectionRateExceeded = 0x9F,
+    /// The connection has lasted as long as it may.
+    MaximumConnectTime = 0xA0,
+    /// Subscriptions have no identifiers here.
+    SubscriptionIdentifiersNotSupported = 0xA1,
+    /// Filters have no wildcards here.
+    WildcardSubscriptionsNotSupported = 0xA2,
+}
+
+impl ReasonCode {
+    /// Whether it says that something failed.
+    pub fn is_failure(self) -> bool {
+        self as u8 >= 0x80
+    }
+
+    /// The return code of a 3.x CONNACK (3.1.1, 3.2.2.3).
+    pub(super) fn to_return_code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::UnsupportedProtocolVersion => 1,
+            Self::ClientIdentifierNotValid => 2,
+            Self::BadUserNameOrPassword | Self::BadAuthenticationMethod => 4,
+            Self::NotAuthorized | Self::Banned => 5,
+            // «Server unavailable» is the only one left that is no lie.
+            _ => 3,
+        }
+    }
+
+    /// What the return code of a 3.x CONNACK means.
+    pub(super) fn from_return_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Success),
+            1 => Some(Self::UnsupportedProtocolVersion),
+            2 => Some(Self::ClientIdentifierNotValid),
+            3 => Some(Self::ServerUnavailable),
+            4 => Some(Self::BadUserNameOrPassword),
+            5 => Some(Self::NotAuthorized),
+            _ => None,
+        }
+    }
+}
