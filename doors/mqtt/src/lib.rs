@@ -1,6 +1,7 @@
 //! The MQTT door: 3.1, 3.1.1 and 5.0.
 //!
-//! What is here does no I/O: [`codec`] turns bytes into packets and back.
+//! What is here does no I/O: [`codec`] turns bytes into packets and back, [`topic`] topics into paths.
 //! Section numbers such as `3.1.2-22` are those of the normative statements of MQTT 5.0; those of 3.1.1 say so.
 
 pub mod codec;
+pub mod topic;
