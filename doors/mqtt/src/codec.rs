@@ -12,7 +12,7 @@ mod template;
 mod text;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use decode::{DecodeLimits, Decoder};
 pub use encode::{PacketTooLarge, encode, encoded_len};

@@ -1,6 +1,6 @@
 //! The codec as a whole; what is refused is in `tests/refused.rs`.
 
-mod packets;
+pub(crate) mod packets;
 mod refused;
 
 use bytes::{Bytes, BytesMut};

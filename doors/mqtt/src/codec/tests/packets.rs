@@ -407,7 +407,7 @@ fn auth() -> impl Strategy<Value = Packet> {
     })
 }
 
-pub(super) fn any_packet(version: Version) -> BoxedStrategy<Packet> {
+pub(crate) fn any_packet(version: Version) -> BoxedStrategy<Packet> {
     const ACK: &[ReasonCode] = &[
         ReasonCode::Success,
         ReasonCode::NoMatchingSubscribers,
