@@ -6,12 +6,16 @@
     clippy::cast_sign_loss
 )]
 
+mod answers;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::BytesMut;
+
 use super::{Action, Change, Deliver, InFlight, Machine, Published, Session, SubscriptionIds, Tag};
-use crate::codec::{Ack, Alias, Fault, Packet, PacketId, Qos, ReasonCode, Text};
+use crate::codec::{Alias, Head, PacketId, Qos, ReasonCode, SubscriptionId, Text};
 
 /// A message for this client.
 #[derive(Debug, Clone, PartialEq)]
@@ -255,6 +259,52 @@ impl Machine {
         self.enqueue(delivery)
     }
 
+    /// The short way for QoS 0: writes a message straight behind what the buffer holds, without an action. `None` if it
+    /// has to wait for others, and so must be [delivered](Self::deliver). What earlier actions wrote must be in the
+    /// buffer already.
+    pub fn write_now(
+        &mut self,
+        message: &Published,
+        retain: bool,
+        subscription_ids: &[SubscriptionId],
+        now: Instant,
+        buffer: &mut BytesMut,
+    ) -> Option<Delivered> {
+        if !self.is_connected() || !self.outbound.queue.is_empty() || self.outbound.has_unsent() {
+            return None;
+        }
+        let Ok(message_expiry_s) = message.left_s(now) else {
+            self.counts.expired += 1;
+            return Some(Delivered::Dropped);
+        };
+        let (alias, new) = self.alias(&message.message().topic);
+        let head = Head {
+            dup: false,
+            qos: Qos::AtMostOnce,
+            retain,
+            packet_id: None,
+            alias,
+            subscription_ids,
+            message_expiry_s,
+        };
+        let bytes_max = self.client.packet_bytes_max.unwrap_or(usize::MAX);
+        let template = message
+            .template(self.version(), Qos::AtMostOnce)
+            .filter(|template| {
+                template
+                    .packet_bytes(&head)
+                    .is_some_and(|bytes| bytes <= bytes_max)
+            });
+        if template.is_none_or(|template| template.write(&head, buffer).is_err()) {
+            self.counts.too_large += 1;
+            return Some(Delivered::Dropped);
+        }
+        if let Some((topic, alias)) = new {
+            self.outbound.aliases.insert(topic, alias);
+        }
+        Some(Delivered::Sent)
+    }
+
     fn enqueue(&mut self, delivery: Delivery) -> Delivered {
         while self.is_full(&delivery) {
             if self.outbound.drop_qos_0() {
@@ -452,145 +502,5 @@ impl Machine {
             Ok(next) if next <= max => (Alias::Set(next), Some((topic.detached(), next))),
             _ => (Alias::None, None),
         }
-    }
-
-    /// A packet id, or that the client has a message, would now survive a crash.
-    pub(super) fn remembered(&mut self, tag: Tag, now: Instant, out: &mut Vec<Action>) {
-        let waits = |flying: &Flying| match flying.stage {
-            Stage::Assigning(other) | Stage::Receiving(other) => other == tag,
-            Stage::Ready { .. } | Stage::Sent | Stage::Released => false,
-        };
-        let Some(flying) = self.outbound.in_flight.iter_mut().find(|one| waits(one)) else {
-            return;
-        };
-        if matches!(flying.stage, Stage::Assigning(_)) {
-            flying.stage = Stage::Ready { dup: false };
-            self.pump(now, out);
-        } else {
-            flying.stage = Stage::Released;
-            let packet_id = flying.packet_id;
-            self.release(packet_id, ReasonCode::Success, out);
-        }
-    }
-
-    fn release(&mut self, packet_id: PacketId, reason: ReasonCode, out: &mut Vec<Action>) {
-        self.send(Packet::Pubrel(Ack::new(packet_id, reason)), out);
-    }
-
-    /// The client has a message of QoS 1.
-    pub(super) fn puback(
-        &mut self,
-        ack: &Ack,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) -> Result<(), Fault> {
-        let Some((at, flying)) = self.flying(ack.packet_id) else {
-            // Answered before: nothing is left to be done.
-            return Ok(());
-        };
-        let may = matches!(flying.stage, Stage::Sent | Stage::Ready { dup: true });
-        if flying.qos != Qos::AtLeastOnce || !may {
-            return Err(Fault::protocol(
-                "4.3.2-3",
-                "PUBACK for what was not sent at QoS 1",
-            ));
-        }
-        self.done(at, now, out);
-        Ok(())
-    }
-
-    fn flying(&self, packet_id: PacketId) -> Option<(usize, &Flying)> {
-        let at = self.outbound.position(packet_id)?;
-        Some((at, self.outbound.in_flight.get(at)?))
-    }
-
-    /// The client is done with a message: its packet id is free, and another one may go out.
-    fn done(&mut self, at: usize, now: Instant, out: &mut Vec<Action>) {
-        if let Some(flying) = self.outbound.settle(at) {
-            self.keep_settled(flying.packet_id, flying.reference, out);
-            self.give_back_quota();
-            self.pump(now, out);
-        }
-    }
-
-    /// 4.9: never above what it began with, as PUBCOMP for an earlier connection's message would do.
-    fn give_back_quota(&mut self) {
-        let max = self
-            .client
-            .receive_maximum
-            .min(self.settings.in_flight_max)
-            .max(1);
-        self.outbound.quota = max.min(self.outbound.quota.saturating_add(1));
-    }
-
-    /// The client has a message of QoS 2, or does not want it.
-    pub(super) fn pubrec(
-        &mut self,
-        ack: &Ack,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) -> Result<(), Fault> {
-        let packet_id = ack.packet_id;
-        let Some((at, flying)) = self.flying(packet_id) else {
-            // 3.6.2.1; 3.x gets the release that lets it go on.
-            if !ack.reason.is_failure() {
-                let reason = if self.version().is_5() {
-                    ReasonCode::PacketIdentifierNotFound
-                } else {
-                    ReasonCode::Success
-                };
-                self.release(packet_id, reason, out);
-            }
-            return Ok(());
-        };
-        let wrong = Err(Fault::protocol(
-            "4.3.3-3",
-            "PUBREC for what was not sent at QoS 2",
-        ));
-        match flying.stage {
-            _ if flying.qos != Qos::ExactlyOnce => return wrong,
-            Stage::Assigning(_) | Stage::Ready { dup: false } => return wrong,
-            Stage::Receiving(_) => {}
-            // 4.4.0-2
-            Stage::Sent | Stage::Ready { dup: true } if ack.reason.is_failure() => {
-                self.done(at, now, out);
-            }
-            Stage::Sent | Stage::Ready { dup: true } => self.has_received(at, packet_id, out),
-            Stage::Released => self.release(packet_id, ReasonCode::Success, out),
-        }
-        Ok(())
-    }
-
-    /// 4.3.3-4, behind the memory of it where the session is durable.
-    fn has_received(&mut self, at: usize, packet_id: PacketId, out: &mut Vec<Action>) {
-        let tag = self.client.durable.then(|| self.tag());
-        if let Some(flying) = self.outbound.in_flight.get_mut(at) {
-            flying.delivery = None;
-            flying.stage = tag.map_or(Stage::Released, Stage::Receiving);
-        }
-        match tag {
-            None => self.release(packet_id, ReasonCode::Success, out),
-            Some(_) => out.push(Action::Keep {
-                tag,
-                change: Change::Received(packet_id),
-            }),
-        }
-    }
-
-    /// The client is done with a message of QoS 2.
-    pub(super) fn pubcomp(
-        &mut self,
-        ack: &Ack,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) -> Result<(), Fault> {
-        let Some((at, flying)) = self.flying(ack.packet_id) else {
-            return Ok(());
-        };
-        if flying.stage != Stage::Released {
-            return Err(Fault::protocol("4.3.3-5", "PUBCOMP before PUBREL"));
-        }
-        self.done(at, now, out);
-        Ok(())
     }
 }

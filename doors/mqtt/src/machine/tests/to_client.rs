@@ -420,3 +420,50 @@ fn who_wants_no_reasons_gets_none() {
     };
     assert_eq!(disconnect.properties.reason_string, Some(text("why")));
 }
+
+#[test]
+fn the_short_way_writes_what_the_long_one_does_and_overtakes_nothing() {
+    let mut expiring = message("a", "x");
+    expiring.properties.message_expiry_s = Some(9);
+    let large = message("a", &"x".repeat(40));
+    let mut long = Dialogue::with(Settings::default(), client(1, 2, 40), Accepted::default());
+    let mut short = Dialogue::with(Settings::default(), client(1, 2, 40), Accepted::default());
+    let (mut expected, mut written) = (bytes::BytesMut::new(), bytes::BytesMut::new());
+    for message in [
+        message("a", "x"),
+        message("b", "x"),
+        expiring,
+        large,
+        message("c", "x"),
+    ] {
+        let mut out = Vec::new();
+        let delivery = long.delivery(message, Q0);
+        let now = short.now;
+        let published = delivery.message.clone();
+        let by_short = short
+            .machine
+            .write_now(&published, false, &[], now, &mut written);
+        assert_eq!(
+            by_short,
+            Some(long.machine.deliver(delivery, now, &mut out))
+        );
+        for action in out {
+            let Action::Deliver(deliver) = action else {
+                panic!("{action:?}");
+            };
+            deliver.write(Version::V5, &mut expected);
+        }
+    }
+    assert_eq!(written, expected);
+    assert_eq!(short.machine.counts(), long.machine.counts());
+    short.tell("a", Q1);
+    short.tell("a", Q1);
+    let published = short.delivery(message("a", "x"), Q0).message;
+    let now = short.now;
+    assert_eq!(
+        short
+            .machine
+            .write_now(&published, false, &[], now, &mut written),
+        None
+    );
+}
