@@ -281,6 +281,7 @@ impl Machine {
     /// would make it too large (3.2.2-19 and its like).
     fn send(&mut self, mut packet: Packet, out: &mut Vec<Action>) {
         if self.version().is_5() {
+            conform(&mut packet);
             if !self.client.problem_information {
                 strip(&mut packet, false);
             }
@@ -313,6 +314,35 @@ impl Machine {
             _ => {}
         }
         encoded_len(packet, self.version()).is_some_and(|bytes| bytes <= max)
+    }
+}
+
+/// Gives a packet a reason that it can have, where the door had another (3.2.2-8, 3.4.2-1 and their like).
+fn conform(packet: &mut Packet) {
+    let within = |reason: &mut ReasonCode, of: &[ReasonCode]| *reason = reason.within(of);
+    match packet {
+        Packet::Puback(ack) | Packet::Pubrec(ack) => within(&mut ack.reason, ReasonCode::OF_PUBACK),
+        Packet::Pubrel(ack) | Packet::Pubcomp(ack) => {
+            within(&mut ack.reason, ReasonCode::OF_PUBREL);
+        }
+        Packet::Connack(connack) => within(&mut connack.reason, ReasonCode::OF_CONNACK),
+        Packet::Disconnect(disconnect) => within(&mut disconnect.reason, ReasonCode::OF_DISCONNECT),
+        Packet::Suback(suback) => {
+            let all = suback.reasons.iter_mut();
+            all.for_each(|reason| within(reason, ReasonCode::OF_SUBACK));
+        }
+        Packet::Unsuback(unsuback) => {
+            let all = unsuback.reasons.iter_mut();
+            all.for_each(|reason| within(reason, ReasonCode::OF_UNSUBACK));
+        }
+        Packet::Connect(_)
+        | Packet::ConnectUnknown(_)
+        | Packet::Publish(_)
+        | Packet::Subscribe(_)
+        | Packet::Unsubscribe(_)
+        | Packet::Pingreq
+        | Packet::Pingresp
+        | Packet::Auth(_) => {}
     }
 }
 

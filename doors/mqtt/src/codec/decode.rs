@@ -152,10 +152,10 @@ impl Decoder {
         match header.kind {
             2 => connack(version, body),
             3 => publish(header.flags, version, body),
-            4 => ack(version, body, PUBACK_REASONS).map(Packet::Puback),
-            5 => ack(version, body, PUBACK_REASONS).map(Packet::Pubrec),
-            6 => ack(version, body, PUBREL_REASONS).map(Packet::Pubrel),
-            7 => ack(version, body, PUBREL_REASONS).map(Packet::Pubcomp),
+            4 => ack(version, body, ReasonCode::OF_PUBACK).map(Packet::Puback),
+            5 => ack(version, body, ReasonCode::OF_PUBACK).map(Packet::Pubrec),
+            6 => ack(version, body, ReasonCode::OF_PUBREL).map(Packet::Pubrel),
+            7 => ack(version, body, ReasonCode::OF_PUBREL).map(Packet::Pubcomp),
             8 => subscribe(version, body, filters_max),
             9 => suback(version, body),
             10 => unsubscribe(version, body, filters_max),
@@ -217,7 +217,7 @@ fn reason(
 ) -> Result<ReasonCode, Fault> {
     let code = ReasonCode::from_u8(body.u8()?)
         .ok_or(Fault::malformed("2.4", "a reason code that there is not"))?;
-    if allowed.is_empty() || allowed.contains(&code) {
+    if allowed.contains(&code) {
         Ok(code)
     } else {
         Err(Fault::protocol(
@@ -227,31 +227,13 @@ fn reason(
     }
 }
 
-const PUBACK_REASONS: &[ReasonCode] = &[
-    ReasonCode::Success,
-    ReasonCode::NoMatchingSubscribers,
-    ReasonCode::UnspecifiedError,
-    ReasonCode::ImplementationSpecificError,
-    ReasonCode::NotAuthorized,
-    ReasonCode::TopicNameInvalid,
-    ReasonCode::PacketIdentifierInUse,
-    ReasonCode::QuotaExceeded,
-    ReasonCode::PayloadFormatInvalid,
-];
-const PUBREL_REASONS: &[ReasonCode] = &[ReasonCode::Success, ReasonCode::PacketIdentifierNotFound];
-const AUTH_REASONS: &[ReasonCode] = &[
-    ReasonCode::Success,
-    ReasonCode::ContinueAuthentication,
-    ReasonCode::ReAuthenticate,
-];
-
 fn connack(version: Version, mut body: Reader) -> Result<Packet, Fault> {
     let flags = body.u8()?;
     if flags & !1 != 0 {
         return Err(Fault::malformed("3.2.2-1", "reserved flags of CONNACK"));
     }
     let (reason, properties) = if version.is_5() {
-        let reason = reason(&mut body, &[], "3.2.2-8")?;
+        let reason = reason(&mut body, ReasonCode::OF_CONNACK, "3.2.2-8")?;
         (reason, ConnackProperties::read(&mut body)?)
     } else {
         let reason = ReasonCode::from_return_code(body.u8()?).ok_or(Fault::malformed(
@@ -414,22 +396,26 @@ fn subscribe_filter(
 
 fn suback(version: Version, mut body: Reader) -> Result<Packet, Fault> {
     let packet_id = packet_id(&mut body)?;
-    let properties = if version.is_5() {
-        AckProperties::read(&mut body)?
+    let (properties, allowed) = if version.is_5() {
+        (AckProperties::read(&mut body)?, ReasonCode::OF_SUBACK)
     } else {
-        AckProperties::default()
+        (AckProperties::default(), ReasonCode::OF_SUBACK_3)
     };
     Ok(Packet::Suback(Suback {
         packet_id,
         properties,
-        reasons: reasons(body)?,
+        reasons: reasons(body, allowed, "3.9.3-2")?,
     }))
 }
 
-fn reasons(mut body: Reader) -> Result<Vec<ReasonCode>, Fault> {
+fn reasons(
+    mut body: Reader,
+    allowed: &[ReasonCode],
+    section: &'static str,
+) -> Result<Vec<ReasonCode>, Fault> {
     let mut reasons = Vec::new();
     while !body.is_empty() {
-        reasons.push(reason(&mut body, &[], "3.9.3-2")?);
+        reasons.push(reason(&mut body, allowed, section)?);
     }
     Ok(reasons)
 }
@@ -462,7 +448,7 @@ fn unsuback(version: Version, mut body: Reader) -> Result<Packet, Fault> {
     let mut all = Vec::new();
     if version.is_5() {
         properties = AckProperties::read(&mut body)?;
-        all = reasons(body)?;
+        all = reasons(body, ReasonCode::OF_UNSUBACK, "3.11.3-2")?;
     } else {
         body.end()?;
     }
@@ -479,7 +465,7 @@ fn disconnect(version: Version, mut body: Reader) -> Result<Packet, Fault> {
         properties: DisconnectProperties::default(),
     };
     if version.is_5() && !body.is_empty() {
-        disconnect.reason = reason(&mut body, &[], "3.14.2-1")?;
+        disconnect.reason = reason(&mut body, ReasonCode::OF_DISCONNECT, "3.14.2-1")?;
         if !body.is_empty() {
             disconnect.properties = DisconnectProperties::read(&mut body)?;
         }
@@ -494,7 +480,7 @@ fn auth(body: &mut Reader) -> Result<Packet, Fault> {
         properties: AuthProperties::default(),
     };
     if !body.is_empty() {
-        auth.reason = reason(body, AUTH_REASONS, "3.15.2-1")?;
+        auth.reason = reason(body, ReasonCode::OF_AUTH, "3.15.2-1")?;
         auth.properties = AuthProperties::read(body)?;
     }
     body.end()?;

@@ -145,3 +145,132 @@ impl ReasonCode {
         }
     }
 }
+
+/// What each packet may say (3.2.2.2, 3.4.2.1, 3.5.2.1, 3.6.2.1, 3.7.2.1, 3.9.3, 3.11.3, 3.14.2.1, 3.15.2.1).
+impl ReasonCode {
+    /// CONNACK.
+    pub const OF_CONNACK: &[Self] = &[
+        Self::Success,
+        Self::UnspecifiedError,
+        Self::MalformedPacket,
+        Self::ProtocolError,
+        Self::ImplementationSpecificError,
+        Self::UnsupportedProtocolVersion,
+        Self::ClientIdentifierNotValid,
+        Self::BadUserNameOrPassword,
+        Self::NotAuthorized,
+        Self::ServerUnavailable,
+        Self::ServerBusy,
+        Self::Banned,
+        Self::BadAuthenticationMethod,
+        Self::TopicNameInvalid,
+        Self::PacketTooLarge,
+        Self::QuotaExceeded,
+        Self::PayloadFormatInvalid,
+        Self::RetainNotSupported,
+        Self::QosNotSupported,
+        Self::UseAnotherServer,
+        Self::ServerMoved,
+        Self::ConnectionRateExceeded,
+    ];
+    /// PUBACK and PUBREC.
+    pub const OF_PUBACK: &[Self] = &[
+        Self::Success,
+        Self::NoMatchingSubscribers,
+        Self::UnspecifiedError,
+        Self::ImplementationSpecificError,
+        Self::NotAuthorized,
+        Self::TopicNameInvalid,
+        Self::PacketIdentifierInUse,
+        Self::QuotaExceeded,
+        Self::PayloadFormatInvalid,
+    ];
+    /// PUBREL and PUBCOMP.
+    pub const OF_PUBREL: &[Self] = &[Self::Success, Self::PacketIdentifierNotFound];
+    /// SUBACK.
+    pub const OF_SUBACK: &[Self] = &[
+        Self::Success,
+        Self::GrantedQos1,
+        Self::GrantedQos2,
+        Self::UnspecifiedError,
+        Self::ImplementationSpecificError,
+        Self::NotAuthorized,
+        Self::TopicFilterInvalid,
+        Self::PacketIdentifierInUse,
+        Self::QuotaExceeded,
+        Self::SharedSubscriptionsNotSupported,
+        Self::SubscriptionIdentifiersNotSupported,
+        Self::WildcardSubscriptionsNotSupported,
+    ];
+    /// SUBACK of 3.x (3.1.1, 3.9.3-2).
+    pub(super) const OF_SUBACK_3: &[Self] = &[
+        Self::Success,
+        Self::GrantedQos1,
+        Self::GrantedQos2,
+        Self::UnspecifiedError,
+    ];
+    /// UNSUBACK.
+    pub const OF_UNSUBACK: &[Self] = &[
+        Self::Success,
+        Self::NoSubscriptionExisted,
+        Self::UnspecifiedError,
+        Self::ImplementationSpecificError,
+        Self::NotAuthorized,
+        Self::TopicFilterInvalid,
+        Self::PacketIdentifierInUse,
+    ];
+    /// DISCONNECT, whoever sends it.
+    pub const OF_DISCONNECT: &[Self] = &[
+        Self::Success,
+        Self::DisconnectWithWill,
+        Self::UnspecifiedError,
+        Self::MalformedPacket,
+        Self::ProtocolError,
+        Self::ImplementationSpecificError,
+        Self::NotAuthorized,
+        Self::ServerBusy,
+        Self::ServerShuttingDown,
+        Self::KeepAliveTimeout,
+        Self::SessionTakenOver,
+        Self::TopicFilterInvalid,
+        Self::TopicNameInvalid,
+        Self::ReceiveMaximumExceeded,
+        Self::TopicAliasInvalid,
+        Self::PacketTooLarge,
+        Self::MessageRateTooHigh,
+        Self::QuotaExceeded,
+        Self::AdministrativeAction,
+        Self::PayloadFormatInvalid,
+        Self::RetainNotSupported,
+        Self::QosNotSupported,
+        Self::UseAnotherServer,
+        Self::ServerMoved,
+        Self::SharedSubscriptionsNotSupported,
+        Self::ConnectionRateExceeded,
+        Self::MaximumConnectTime,
+        Self::SubscriptionIdentifiersNotSupported,
+        Self::WildcardSubscriptionsNotSupported,
+    ];
+    /// AUTH.
+    pub const OF_AUTH: &[Self] = &[
+        Self::Success,
+        Self::ContinueAuthentication,
+        Self::ReAuthenticate,
+    ];
+
+    /// This reason where a packet can say it; else the plainest of those that it can which says as much.
+    #[must_use]
+    pub fn within(self, packet: &[Self]) -> Self {
+        if packet.contains(&self) {
+            self
+        } else if !self.is_failure() {
+            Self::Success
+        } else if self == Self::ServerShuttingDown && packet.contains(&Self::ServerUnavailable) {
+            Self::ServerUnavailable
+        } else if packet.contains(&Self::UnspecifiedError) {
+            Self::UnspecifiedError
+        } else {
+            Self::PacketIdentifierNotFound
+        }
+    }
+}

@@ -219,7 +219,7 @@ fn connack(version: Version) -> impl Strategy<Value = Packet> {
             }
         });
     let reason = if version.is_5() {
-        reason().boxed()
+        reason(ReasonCode::OF_CONNACK).boxed()
     } else {
         (0..=5u8)
             .prop_map(|code| ReasonCode::from_return_code(code).unwrap())
@@ -236,8 +236,8 @@ fn connack(version: Version) -> impl Strategy<Value = Packet> {
     )
 }
 
-fn reason() -> impl Strategy<Value = ReasonCode> {
-    prop::sample::select(ReasonCode::ALL.to_vec())
+fn reason(of: &'static [ReasonCode]) -> impl Strategy<Value = ReasonCode> {
+    prop::sample::select(of)
 }
 
 fn ack_properties(version: Version) -> impl Strategy<Value = AckProperties> {
@@ -327,7 +327,7 @@ fn subscribe(version: Version) -> impl Strategy<Value = Packet> {
 
 fn suback(version: Version) -> impl Strategy<Value = Packet> {
     let all = if version.is_5() {
-        ReasonCode::ALL
+        ReasonCode::OF_SUBACK
     } else {
         &[ReasonCode::GrantedQos1, ReasonCode::UnspecifiedError]
     };
@@ -354,7 +354,10 @@ fn unsubscribe(version: Version) -> impl Strategy<Value = Packet> {
 }
 
 fn unsuback(version: Version) -> impl Strategy<Value = Packet> {
-    let reasons = only_5(version, prop::collection::vec(reason(), 0..4));
+    let reasons = only_5(
+        version,
+        prop::collection::vec(reason(ReasonCode::OF_UNSUBACK), 0..4),
+    );
     (id(), ack_properties(version), reasons).prop_map(|(packet_id, properties, reasons)| {
         Packet::Unsuback(Unsuback {
             packet_id,
@@ -375,7 +378,8 @@ fn disconnect(version: Version) -> impl Strategy<Value = Packet> {
             }
         },
     );
-    (reason(), only_5(version, properties)).prop_map(move |(reason, properties)| {
+    let reasons = reason(ReasonCode::OF_DISCONNECT);
+    (reasons, only_5(version, properties)).prop_map(move |(reason, properties)| {
         Packet::Disconnect(Disconnect {
             reason: if version.is_5() {
                 reason

@@ -268,6 +268,12 @@ fn reason_codes_are_those_of_their_packet() {
     assert_eq!(v5(&packet(0x62, &[0, 1, 0x80])), (PROTOCOL, "3.4.2-1"));
     assert_eq!(v5(&packet(0x40, &[0, 1, 0x55])), (MALFORMED, "2.4"));
     assert_eq!(v5(&packet(0xF0, &[0x80, 0])), (PROTOCOL, "3.15.2-1"));
+    // 3.2.2-8, 3.9.3-2, 3.11.3-2, 3.14.2-1; 3.1.1, 3.9.3-2
+    assert_eq!(v5(&packet(0x20, &[0, 0x8E, 0])), (PROTOCOL, "3.2.2-8"));
+    assert_eq!(v5(&packet(0x90, &[0, 1, 0, 0x10])), (PROTOCOL, "3.9.3-2"));
+    assert_eq!(v3(&packet(0x90, &[0, 1, 0x87])), (PROTOCOL, "3.9.3-2"));
+    assert_eq!(v5(&packet(0xB0, &[0, 1, 0, 1])), (PROTOCOL, "3.11.3-2"));
+    assert_eq!(v5(&packet(0xE0, &[0x85])), (PROTOCOL, "3.14.2-1"));
     // 3.x has none.
     assert_eq!(v3(&packet(0x40, &[0, 1, 0])), (MALFORMED, "4.13.1"));
 }

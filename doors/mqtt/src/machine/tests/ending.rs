@@ -176,3 +176,33 @@ fn packets_that_only_servers_send_end_the_connection() {
         assert_eq!(dialogue.client(packet), ["DISCONNECT 0x82", "close"]);
     }
 }
+
+#[test]
+fn a_reason_that_its_packet_cannot_have_becomes_one_that_it_can() {
+    // 3.2.2-8, 3.4.2-1, 3.5.2-1, 3.9.3-2, 3.14.2-1
+    let mut dialogue = Dialogue::connected(Version::V5);
+    dialogue.client(publish("a", Q1, 1));
+    dialogue.client(publish("a", Q2, 2));
+    assert_eq!(
+        dialogue.written(0, ReasonCode::ServerBusy),
+        ["PUBACK 1 0x80"]
+    );
+    assert_eq!(dialogue.written(1, ReasonCode::GrantedQos2), ["PUBREC 2"]);
+    dialogue.client(subscribing::subscribe(3, &["a"]));
+    let mut out = Vec::new();
+    let reasons = [ReasonCode::ServerBusy];
+    dialogue
+        .machine
+        .subscribed(dialogue.tags[2], &reasons, &mut out);
+    assert_eq!(dialogue.said(out), ["SUBACK 3 0x80"]);
+    assert_eq!(
+        dialogue.close(ReasonCode::Banned),
+        ["DISCONNECT 0x80", "close"]
+    );
+    let mut dialogue = Dialogue::new(Settings::default());
+    dialogue.client(Packet::Connect(Box::new(hello(Version::V5))));
+    assert_eq!(
+        dialogue.close(ReasonCode::ServerShuttingDown),
+        ["CONNACK 0x88", "close"]
+    );
+}
