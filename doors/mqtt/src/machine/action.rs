@@ -33,7 +33,8 @@ pub enum Action {
     /// Write a message to the client.
     Deliver(Deliver),
     /// Remember something about a durable session. With a tag, answered by [`kept`](super::Machine::kept) once it
-    /// would survive a crash; without one it may be remembered late, and together with others.
+    /// would survive a crash; without one it may be remembered late, and together with others. Changes, and
+    /// [`Publication::remember`], are kept in the order in which they come, or lost from the end.
     Keep {
         /// What the answer bears.
         tag: Option<Tag>,

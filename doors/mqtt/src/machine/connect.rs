@@ -88,7 +88,7 @@ pub struct Accepted {
     pub response_information: Option<Text>,
     /// Told to a client of 5.0.
     pub user_properties: UserProperties,
-    /// What its session kept.
+    /// What its session kept, as of when all that an earlier connection asked for was done.
     pub session: Session,
 }
 

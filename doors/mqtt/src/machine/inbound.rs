@@ -57,7 +57,15 @@ impl Inbound {
         self.unreleased = unreleased.iter().map(|id| (*id, false)).collect();
     }
 
-    pub(super) fn into_unreleased(self) -> Vec<PacketId> {
+    /// The packet ids that the client must release, or be answered by PUBREC for: what was done acts once, whether or
+    /// not the client could be told so.
+    pub(super) fn into_unreleased(mut self) -> Vec<PacketId> {
+        for one in &self.unanswered {
+            let done = matches!(one.outcome, Outcome::Done(reason) if !reason.is_failure());
+            if one.qos == Qos::ExactlyOnce && done {
+                self.unreleased.insert(one.packet_id, false);
+            }
+        }
         self.unreleased.into_keys().collect()
     }
 
@@ -246,25 +254,25 @@ impl Machine {
     /// How a publish went: a reason that is no failure if it was done, and is as durable as it will be.
     pub fn written(&mut self, tag: Tag, reason: ReasonCode, out: &mut Vec<Action>) {
         self.inbound.open_writes = self.inbound.open_writes.saturating_sub(1);
-        if !self.is_connected() {
-            return;
-        }
         self.counts.refused_publishes += u64::from(reason.is_failure());
+        let closes = reason.is_failure() && self.closes_on_refusal();
         // Tags grow, so the list is in their order.
-        match self
-            .inbound
-            .unanswered
-            .binary_search_by_key(&tag, |one| one.tag)
-        {
-            Ok(at) => {
-                if let Some(one) = self.inbound.unanswered.get_mut(at) {
-                    one.outcome = Outcome::Done(reason);
-                }
+        let unanswered = &mut self.inbound.unanswered;
+        let found = unanswered.binary_search_by_key(&tag, |one| one.tag);
+        match found.ok().and_then(|at| unanswered.get_mut(at)) {
+            Some(one) => {
+                one.outcome = Outcome::Done(reason);
                 self.answer(out);
             }
-            Err(_) if reason.is_failure() && self.closes_on_refusal() => self.close(reason, out),
-            Err(_) => {}
+            None if closes => self.close(reason, out),
+            None => {}
         }
+    }
+
+    /// Whether outcomes of writes are still to come. Who keeps a session that is not durable waits for them before
+    /// [`into_session`](Self::into_session), also behind the connection's end.
+    pub fn has_open_writes(&self) -> bool {
+        self.inbound.open_writes > 0
     }
 
     /// Sends the answers that are due, in the order of the PUBLISHes.

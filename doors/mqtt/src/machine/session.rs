@@ -11,8 +11,8 @@ pub struct Session {
     pub unreleased: Vec<PacketId>,
     /// Messages toward the client that it is not done with, in the order in which they were sent.
     pub in_flight: Vec<InFlight>,
-    /// Messages that wait for a place in flight, in order. Empty where the session is durable and its queue is
-    /// elsewhere.
+    /// Messages of QoS 1 and 2 that wait for a place in flight, in order. Where the session is durable they are in its
+    /// queue elsewhere, and this means nothing.
     pub queue: Vec<Delivery>,
     /// The last packet id that was given.
     pub last_packet_id: u16,

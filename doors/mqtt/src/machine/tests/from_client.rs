@@ -309,3 +309,20 @@ fn a_payload_that_claims_to_be_text_is() {
     assert_eq!(claim(b"\xFF"), ["PUBACK 1 0x99"]);
     assert_eq!(claim("é".as_bytes()), ["publish /a q1"]);
 }
+
+#[test]
+fn a_message_whose_outcome_comes_behind_the_end_does_not_act_again() {
+    // 4.3.3-10
+    let mut dialogue = Dialogue::connected(Version::V5);
+    for packet_id in [1, 2, 3] {
+        dialogue.client(publish("a", Q2, packet_id));
+    }
+    assert!(dialogue.written(1, ReasonCode::Success).is_empty());
+    dialogue.close(ReasonCode::SessionTakenOver);
+    assert!(dialogue.machine.has_open_writes());
+    assert!(dialogue.written(0, ReasonCode::Success).is_empty());
+    assert!(dialogue.written(2, ReasonCode::NotAuthorized).is_empty());
+    assert!(!dialogue.machine.has_open_writes());
+    let session = dialogue.leave();
+    assert_eq!(session.session.unreleased, [id(1), id(2)]);
+}
