@@ -156,6 +156,8 @@ impl Client {
 
 struct World {
     version: Version,
+    /// Whether the session is in the store, or in memory only, where it outlives connections and no server.
+    durable: bool,
     machine: Machine,
     now: Instant,
     store: Store,
@@ -171,10 +173,11 @@ struct World {
 }
 
 impl World {
-    fn new(version: Version) -> Self {
+    fn new(version: Version, durable: bool) -> Self {
         let now = Instant::now();
         let mut world = Self {
             version,
+            durable,
             machine: Machine::new(Arc::new(Settings::default()), now),
             now,
             store: Store::default(),
@@ -185,7 +188,7 @@ impl World {
             next: 0,
             expired: BTreeSet::new(),
         };
-        world.connect();
+        world.connect(Session::default());
         world
     }
 
@@ -199,11 +202,8 @@ impl World {
         }
     }
 
-    /// The connection is gone, and with it all that was under way. What the store was asked for may be done before
-    /// the session is taken up again, or, if the server has died, is lost.
-    fn connect(&mut self) {
-        self.to_client.clear();
-        self.to_server.clear();
+    /// The session as the store has it.
+    fn stored(&mut self) -> Session {
         let in_flight = self.store.in_flight.iter().cloned().map(|mut one| {
             one.delivery = Some(self.outgoing(one.reference as usize));
             one
@@ -215,6 +215,39 @@ impl World {
             last_packet_id: self.store.last_packet_id,
         };
         self.next = self.store.cursor;
+        session
+    }
+
+    /// The socket breaks: what the store was asked for is done before the session is taken up again.
+    fn break_off(&mut self) {
+        let told = !self.durable;
+        while self.commit(told) {}
+        let session = if self.durable {
+            self.stored()
+        } else {
+            let fresh = Machine::new(Arc::new(Settings::default()), self.now);
+            std::mem::replace(&mut self.machine, fresh).into_session()
+        };
+        self.connect(session);
+    }
+
+    /// The server dies, and with it all that was under way: perhaps between a commit and its answer.
+    fn die(&mut self, behind_a_commit: bool, expires: bool) {
+        if behind_a_commit {
+            self.commit(false);
+        }
+        self.pending.clear();
+        if expires {
+            self.expired.insert(self.store.cursor);
+        }
+        let session = self.stored();
+        self.connect(session);
+    }
+
+    /// A new connection.
+    fn connect(&mut self, session: Session) {
+        self.to_client.clear();
+        self.to_server.clear();
         self.machine = Machine::new(Arc::new(Settings::default()), self.now);
         let mut out = Vec::new();
         let mut hello = hello(self.version);
@@ -224,7 +257,7 @@ impl World {
         out.clear();
         let accepted = Accepted {
             session_present: true,
-            durable: true,
+            durable: self.durable,
             session,
             ..Accepted::default()
         };
@@ -322,22 +355,8 @@ impl World {
             120..180 => drop(self.commit(true)),
             180..210 => drop(self.publish()),
             210..240 => drop(self.deliver()),
-            240..248 => {
-                // The socket breaks.
-                while self.commit(false) {}
-                self.connect();
-            }
-            _ => {
-                // The server dies, perhaps between a commit and its answer.
-                if choice.is_multiple_of(2) {
-                    self.commit(false);
-                }
-                self.pending.clear();
-                if choice > 252 {
-                    self.expired.insert(self.store.cursor);
-                }
-                self.connect();
-            }
+            _ if !self.durable || choice < 248 => self.break_off(),
+            _ => self.die(choice.is_multiple_of(2), choice > 252),
         }
     }
 
@@ -352,8 +371,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn every_message_acts_once_and_in_order(choices in prop::collection::vec(any::<u8>(), 0..400), v5 in any::<bool>()) {
-        let mut world = World::new(if v5 { Version::V5 } else { Version::V3_1_1 });
+    fn every_message_acts_once_and_in_order(choices in prop::collection::vec(any::<u8>(), 0..400), v5 in any::<bool>(), durable in any::<bool>()) {
+        let mut world = World::new(if v5 { Version::V5 } else { Version::V3_1_1 }, durable);
         for choice in choices {
             world.step(choice);
         }
