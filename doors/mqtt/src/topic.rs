@@ -347,7 +347,9 @@ mod tests {
 
         #[test]
         fn filters_match_topics_as_the_standard_says(filter in "([ab+]|)(/([ab+$]|)){0,3}(/#)?", topic in "[$]?[ab]?(/[ab]?){0,3}") {
-            prop_assume!(!topic.is_empty() && !filter.is_empty());
+            if topic.is_empty() || filter.is_empty() {
+                return Ok(());
+            }
             let (levels, names): (Vec<&str>, Vec<&str>) = (filter.split('/').collect(), topic.split('/').collect());
             // 4.7.2-1
             let hidden = topic.starts_with('$') && filter.starts_with(['+', '#']);
