@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sapwood_tree::{Limits, Op, Path};
+use sapwood_tree::{Limits, Op, Path, Payload};
 use sapwood_value::{ServerValue, Text, Value, stored};
 
 use crate::commit::Commit;
 use crate::lease::Effect;
+use crate::message::Message;
 use crate::session::SessionId;
-use crate::write::{AtEnd, Message, WriteOp};
+use crate::write::{AtEnd, WriteOp};
 
 /// The format of entries, their first byte.
 const FORMAT: u8 = 1;
@@ -83,6 +84,7 @@ fn read_commit(input: &mut Input<'_>) -> Option<Commit> {
     Some(Commit {
         seq: 0,
         at_ms,
+        origin: None,
         ops,
         effects,
         weight: 0,
@@ -119,6 +121,10 @@ fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
             out.push(4);
             out.extend_from_slice(&until_ms.to_le_bytes());
         }
+        Effect::Forgotten { session } => {
+            out.push(6);
+            out.extend_from_slice(&session.0.to_le_bytes());
+        }
         Effect::Declared { patterns } => {
             out.push(5);
             put_sized(out, |out| out.extend_from_slice(patterns.as_bytes()));
@@ -154,6 +160,9 @@ fn read_effect(input: &mut Input<'_>) -> Option<Effect> {
         5 => Effect::Declared {
             patterns: input.text()?.to_owned(),
         },
+        6 => Effect::Forgotten {
+            session: SessionId(input.u64()?),
+        },
         _ => return None,
     })
 }
@@ -181,22 +190,7 @@ pub(crate) fn encode_at_end(at_end: &AtEnd) -> Bytes {
                 put_server_value(&mut out, place, value);
             }
         }
-        AtEnd::Publish(path, message) => {
-            out.push(2);
-            put_sized(&mut out, |out| {
-                out.extend_from_slice(path.as_str().as_bytes());
-            });
-            put_sized(&mut out, |out| stored::encode(&message.value, out));
-            put_sized(&mut out, |out| {
-                out.extend_from_slice(
-                    message
-                        .content_type
-                        .as_deref()
-                        .unwrap_or_default()
-                        .as_bytes(),
-                );
-            });
-        }
+        AtEnd::Publish(path, message) => put_message(&mut out, path, message),
     }
     out.into()
 }
@@ -217,20 +211,66 @@ pub(crate) fn decode_at_end(bytes: &[u8]) -> Option<AtEnd> {
                 ttl: (ttl_ms != 0).then(|| Duration::from_millis(ttl_ms)),
             })
         }
-        2 => {
+        kind @ (2 | 3) => {
             let path = Path::parse(input.text()?, &UNLIMITED).ok()?;
-            let value = stored::decode(input.sized()?).ok()?;
-            let content_type = input.text()?;
-            AtEnd::Publish(
-                path,
-                Message {
-                    value,
-                    content_type: (!content_type.is_empty()).then(|| content_type.into()),
-                },
-            )
+            AtEnd::Publish(path, read_message(&mut input, kind)?)
         }
         _ => return None,
     })
+}
+
+/// A message and its path: 2 with a value and its content type, 3 with a payload; both with what else it says.
+fn put_message(out: &mut Vec<u8>, path: &Path, message: &Message) {
+    let kind = if message.payload().is_some() { 3 } else { 2 };
+    out.push(kind);
+    put_bytes(out, path.as_str().as_bytes());
+    match message.payload() {
+        Some(payload) => put_sized(out, |out| payload.store(out)),
+        None => {
+            put_sized(out, |out| stored::encode(message.value(), out));
+            put_bytes(out, message.content_type().unwrap_or_default().as_bytes());
+        }
+    }
+    let Message {
+        qos,
+        expires_s,
+        response_topic,
+        correlation_data,
+        ..
+    } = message;
+    let has = u8::from(expires_s.is_some())
+        | u8::from(response_topic.is_some()) << 1
+        | u8::from(correlation_data.is_some()) << 2;
+    out.extend_from_slice(&[*qos, has]);
+    put_len(out, expires_s.map_or(0, |seconds| seconds as usize));
+    put_bytes(
+        out,
+        response_topic.as_deref().unwrap_or_default().as_bytes(),
+    );
+    put_bytes(out, correlation_data.as_deref().unwrap_or_default());
+}
+
+fn read_message(input: &mut Input<'_>, kind: u8) -> Option<Message> {
+    let mut message = if kind == 3 {
+        let mut bytes = input.sized()?;
+        let payload = Payload::restore(&mut bytes).ok()?;
+        Message::from_payload(payload, sapwood_value::Limits::default())
+    } else {
+        let value = stored::decode(input.sized()?).ok()?;
+        let content_type = Some(input.text()?).filter(|text| !text.is_empty());
+        Message::new(value).with_content_type(content_type.map(Text::from))
+    };
+    // Before there was more to say, a message ended here.
+    if input.rest.is_empty() {
+        return Some(message);
+    }
+    let (qos, has) = (input.u8()?, input.u8()?);
+    let (expires_s, topic, correlation) = (input.u32()?, input.text()?, input.sized()?);
+    message.qos = qos;
+    message.expires_s = (has & 1 != 0).then_some(expires_s);
+    message.response_topic = (has & 2 != 0).then(|| topic.into());
+    message.correlation_data = (has & 4 != 0).then(|| Bytes::copy_from_slice(correlation));
+    Some(message)
 }
 
 fn put_server_value(out: &mut Vec<u8>, place: &[Text], value: &ServerValue) {
@@ -264,6 +304,10 @@ fn stored_value(input: &mut Input<'_>) -> Option<Value> {
 fn put_len(out: &mut Vec<u8>, len: usize) {
     // Sizes are limited long before they reach four gibibytes.
     out.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_sized(out, |out| out.extend_from_slice(bytes));
 }
 
 fn put_sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
@@ -335,6 +379,7 @@ mod tests {
         Commit {
             seq: 9,
             at_ms: 1_700_000_000_000,
+            origin: None,
             ops: vec![
                 Op {
                     path: Path::parse("/a/b", &UNLIMITED).unwrap(),
@@ -358,6 +403,9 @@ mod tests {
                 },
                 Effect::Ended {
                     session: SessionId(8),
+                },
+                Effect::Forgotten {
+                    session: SessionId(9),
                 },
                 Effect::Expired { until_ms: 12 },
                 Effect::Declared {
@@ -405,13 +453,22 @@ mod tests {
             owner: false,
             ttl: Some(Duration::from_secs(3)),
         };
-        let message = Message {
-            value: Value::Bool(true),
-            content_type: Some("text/plain".into()),
+        let message = |message| AtEnd::Publish(Path::parse("/m", &UNLIMITED).unwrap(), message);
+        let payload = Payload {
+            bytes: Some("ON".into()),
+            user_properties: vec![("a".into(), "b".into())],
+            qos: 1,
+            ..Payload::default()
         };
+        let mut will = Message::from_payload(payload, sapwood_value::Limits::default());
+        will.expires_s = Some(0);
+        will.response_topic = Some("t".into());
+        will.correlation_data = Some("c".into());
+        let plain = Message::new(Value::Bool(true));
         for at_end in [
             AtEnd::Write(op),
-            AtEnd::Publish(Path::parse("/m", &UNLIMITED).unwrap(), message),
+            message(plain.with_content_type(Some("text/plain".into()))),
+            message(will),
         ] {
             assert_eq!(
                 format!("{:?}", decode_at_end(&encode_at_end(&at_end))),

@@ -22,11 +22,21 @@ pub struct Commit {
     pub seq: u64,
     /// When it was decided, in milliseconds since 1970.
     pub at_ms: u64,
+    /// The session that asked for it; not kept in the log.
+    pub origin: Option<SessionId>,
     /// What it does to the tree, in order.
     pub ops: Vec<Op>,
     pub(crate) effects: Vec<Effect>,
     /// About how many bytes it takes.
     pub(crate) weight: usize,
+}
+
+impl Commit {
+    /// Whether all that it does is to remove what has expired.
+    pub(crate) fn is_expiry(&self) -> bool {
+        let mut effects = self.effects.iter();
+        effects.any(|effect| matches!(effect, Effect::Expired { .. }))
+    }
 }
 
 /// A commit with the rows that it changes.
@@ -77,6 +87,7 @@ pub(crate) fn decide(
     let mut commit = Commit {
         seq: context.seq,
         at_ms: context.now_ms,
+        origin: session,
         ops,
         effects,
         weight: 0,

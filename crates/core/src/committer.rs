@@ -16,11 +16,12 @@ use crate::commit::{self, Context, Decided};
 use crate::gate::{Claims, Gate};
 use crate::hub::{Applied, HubHandle, HubRequest, MessageReply};
 use crate::lease::{self, Effect};
+use crate::message::Message;
 use crate::outbox::Outbox;
 use crate::queue::Queue;
 use crate::session::{Outcome, SessionId};
 use crate::settings::LogSettings;
-use crate::write::{AtEnd, Committed, Message, Write, WriteError, WriteOp};
+use crate::write::{AtEnd, Committed, Write, WriteError, WriteOp};
 use crate::{LogId, Version, codec};
 
 /// A group is closed when its entries come to so many bytes, so that a flush stays short.
@@ -43,7 +44,8 @@ pub(crate) enum Request {
     /// A message of a session that may have writes ahead of it.
     Publish {
         path: Path,
-        message: Message,
+        message: Arc<Message>,
+        session: SessionId,
         reply: Reply,
     },
     /// A session ends: what it left is done, what it owned goes.
@@ -97,7 +99,7 @@ struct Group {
     steps: Vec<Step>,
     answers: Vec<(Reply, Result<Outcome, WriteError>)>,
     ended: Vec<oneshot::Sender<()>>,
-    /// Held until the group is done: they are the room of its requests in the queue.
+    /// Held until the group is in the log: they are the room of its requests in the queue.
     permits: Vec<OwnedSemaphorePermit>,
 }
 
@@ -105,7 +107,8 @@ enum Step {
     Commit(Applied),
     Message {
         path: Path,
-        message: Message,
+        message: Arc<Message>,
+        origin: SessionId,
         reply: MessageReply,
     },
 }
@@ -216,6 +219,7 @@ impl Committer {
             Request::Publish {
                 path,
                 message,
+                session,
                 reply,
             } => {
                 let reply = match reply {
@@ -225,6 +229,7 @@ impl Committer {
                 group.steps.push(Step::Message {
                     path,
                     message,
+                    origin: session,
                     reply,
                 });
             }
@@ -340,6 +345,7 @@ impl Committer {
                 Step::Message {
                     path,
                     message,
+                    origin,
                     reply,
                 } => {
                     let commits = std::mem::take(&mut commits);
@@ -351,6 +357,7 @@ impl Committer {
                     self.hub.tell(HubRequest::Publish {
                         path,
                         message,
+                        origin: Some(origin),
                         reply,
                     });
                 }
@@ -442,7 +449,8 @@ impl Committer {
         }
         let messages = messages.into_iter().map(|(path, message)| Step::Message {
             path,
-            message,
+            message: Arc::new(message),
+            origin: session,
             reply: MessageReply::Nobody,
         });
         group.steps.extend(messages);

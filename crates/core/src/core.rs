@@ -385,6 +385,7 @@ fn declare(
     let commit = commit::Commit {
         seq: log.next().0,
         at_ms: settings.clock.now_ms(),
+        origin: None,
         ops,
         effects: vec![Effect::Declared { patterns: now }],
         weight: 0,

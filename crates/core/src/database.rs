@@ -21,13 +21,14 @@ use crate::decode_room::{DecodeRoom, DecodeShare};
 use crate::gate::{Claims, Denied, Gate, Operation};
 use crate::hub::{HubHandle, HubRequest, HubSettings, Join, JoinReply, MessageReply, hub};
 use crate::lease::{self, Effect};
+use crate::message::Message;
 use crate::outbox::{Outbox, Slot};
 use crate::queue::Queue;
 use crate::read::Reading;
 use crate::session::{Connect, Session, SessionId, WatchSpec};
 use crate::settings::{Limits, LogSettings};
 use crate::watch::From;
-use crate::write::{Committed, Message, Write, WriteError};
+use crate::write::{Committed, Write, WriteError};
 
 /// How much room a waiting write takes at least, in kibibytes.
 const WRITE_KIB_MIN: usize = 8;
@@ -252,7 +253,8 @@ impl Database {
         let (reply, receivers) = oneshot::channel();
         self.tell_hub(HubRequest::Publish {
             path: path.clone(),
-            message,
+            message: Arc::new(message),
+            origin: None,
             reply: MessageReply::Caller(reply),
         });
         receivers.await.map_err(|_| WriteError::Unavailable)

@@ -1,13 +1,16 @@
 //! What a watch is told: shared by all who are told it, encoded once for each form.
 
+use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use sapwood_tree::{OpKind, Path};
+use sapwood_tree::{OpKind, Path, Payload, TopicValue};
 use sapwood_value::{Text, Value};
 
 use crate::Version;
 use crate::commit::Commit;
+use crate::message::Message;
+use crate::session::SessionId;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +42,13 @@ pub struct Event {
     pub id: Option<Text>,
     /// The commit (absent on messages, and inside a first state).
     pub version: Option<Version>,
+    /// The session that wrote or said it; none in a first state, a replay, and where several had a part in it.
+    pub origin: Option<SessionId>,
+    /// It went because its time was over: nobody removed it.
+    pub expired: bool,
     body: Body,
     forms: [OnceLock<Bytes>; Form::COUNT],
+    shared: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 /// What an event carries.
@@ -75,8 +83,11 @@ impl Form {
 pub(crate) enum Body {
     Absent,
     Value(Value),
-    Shared(Arc<Value>),
+    Shared(Arc<TopicValue>),
     Op(Arc<Commit>, usize),
+    Message(Arc<Message>),
+    /// What a topic says, with its record's payload.
+    Topic(TopicValue),
 }
 
 impl Event {
@@ -86,8 +97,11 @@ impl Event {
             path,
             id: None,
             version,
+            origin: None,
+            expired: false,
             body,
             forms: [const { OnceLock::new() }; Form::COUNT],
+            shared: OnceLock::new(),
         }
     }
 
@@ -101,13 +115,54 @@ impl Event {
         self
     }
 
-    /// What the event carries.
+    pub(crate) fn with_origin(mut self, origin: Option<SessionId>) -> Self {
+        self.origin = origin;
+        self
+    }
+
+    /// The message, if this is one.
+    pub fn message(&self) -> Option<&Message> {
+        match &self.body {
+            Body::Message(message) => Some(message),
+            _ => None,
+        }
+    }
+
+    /// The payload of what is told: of a message that came as one, of a retained publish, of the record that a topic
+    /// watch is told. Its bytes are there as long as they say what the value is; [`Payload::encode`] says it in any case.
+    pub fn payload(&self) -> Option<&Payload> {
+        match &self.body {
+            Body::Message(message) => message.payload(),
+            Body::Topic(said) => said.payload(),
+            Body::Shared(said) => said.payload(),
+            Body::Op(commit, index) => match &commit.ops.get(*index)?.kind {
+                OpKind::PutRecord { payload, .. } => payload.as_ref(),
+                _ => None,
+            },
+            Body::Absent | Body::Value(_) => None,
+        }
+    }
+
+    /// What the event carries. A message that came as a payload is decoded by the first call.
     pub fn value(&self) -> EventValue<'_> {
         match &self.body {
             Body::Absent => EventValue::Absent,
             Body::Value(value) => EventValue::Value(value),
-            Body::Shared(value) => EventValue::Value(value),
+            Body::Shared(said) => EventValue::Value(said.value()),
             Body::Op(commit, index) => op_value(commit, *index),
+            Body::Message(message) => EventValue::Value(message.value()),
+            Body::Topic(said) => EventValue::Value(said.value()),
+        }
+    }
+
+    /// Something that a door makes of the event the first time that it needs it, and shares from then on: what is the
+    /// same for all who are told. There is one such thing for each event; a door that asks for another type gets it
+    /// made anew each time.
+    pub fn shared<T: Any + Send + Sync>(&self, make: impl Fn(&Self) -> T) -> Arc<T> {
+        let shared = self.shared.get_or_init(|| Arc::new(make(self)));
+        match Arc::downcast(Arc::clone(shared)) {
+            Ok(shared) => shared,
+            Err(_) => Arc::new(make(self)),
         }
     }
 
@@ -122,6 +177,9 @@ impl Event {
     /// About how many bytes the event takes in a client's outbox.
     pub(crate) fn weight(&self) -> usize {
         const FRAME_BYTES: usize = 96;
+        if let Body::Message(message) = &self.body {
+            return FRAME_BYTES + self.path.as_str().len() + message.estimated_bytes();
+        }
         let value = match self.value() {
             EventValue::Absent => 0,
             EventValue::Value(value) => value.estimated_bytes(),

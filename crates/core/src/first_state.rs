@@ -112,7 +112,7 @@ impl FirstState {
                 }
                 Ok(told
                     .into_iter()
-                    .map(|(topic, document)| put(topic, document, false))
+                    .map(|(topic, said)| Event::new(EventKind::Put, topic, None, Body::Topic(said)))
                     .collect())
             }
         }

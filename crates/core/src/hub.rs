@@ -16,12 +16,12 @@ use tokio::sync::oneshot;
 use crate::LogId;
 use crate::commit::Commit;
 use crate::event::{Body, Event, EventKind};
+use crate::message::Message;
 use crate::outbox::{Outbox, Slot};
 use crate::queue::Queue;
 use crate::session::{Outcome, SessionId, WatchSpec};
 use crate::settings::Limits;
 use crate::tell;
-use crate::write::Message;
 
 mod deferred;
 mod fanout;
@@ -93,7 +93,8 @@ pub(crate) enum HubRequest {
     /// A message.
     Publish {
         path: Path,
-        message: Message,
+        message: Arc<Message>,
+        origin: Option<SessionId>,
         reply: MessageReply,
     },
     /// Nothing comes after this.
@@ -334,8 +335,9 @@ impl Hub {
             HubRequest::Publish {
                 path,
                 message,
+                origin,
                 reply,
-            } => self.publish(&path, message, reply),
+            } => self.publish(&path, &message, origin, reply),
             HubRequest::Stop => {}
         }
     }
@@ -520,15 +522,17 @@ impl Hub {
     }
 
     /// Delivers a message; the publisher learns how many sessions had it.
-    fn publish(&mut self, path: &Path, message: Message, reply: MessageReply) {
-        let value = Arc::new(message.value);
+    fn publish(
+        &mut self,
+        path: &Path,
+        message: &Arc<Message>,
+        origin: Option<SessionId>,
+        reply: MessageReply,
+    ) {
         let event = |id: Option<&str>| {
-            let event = Event::new(
-                EventKind::Message,
-                path.clone(),
-                None,
-                Body::Shared(Arc::clone(&value)),
-            );
+            let body = Body::Message(Arc::clone(message));
+            let event =
+                Event::new(EventKind::Message, path.clone(), None, body).with_origin(origin);
             let event = match id {
                 Some(id) => event.with_id(id.into()),
                 None => event,

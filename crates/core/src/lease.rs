@@ -36,6 +36,8 @@ pub(crate) enum Effect {
         number: u32,
         what: Bytes,
     },
+    /// What the session left to be done at its end is not done.
+    Forgotten { session: SessionId },
     /// The session has ended: what it left to be done is part of this commit.
     Ended { session: SessionId },
     /// The hints of expiries up to this time have been seen to.
@@ -119,6 +121,7 @@ impl<'a> PrivateDraft<'a> {
                     .insert(at_end_key(*session, *number), Some(what.clone()));
                 Ok(())
             }
+            Effect::Forgotten { session } => self.drop_all(&session_prefix(b'S', *session), None),
             Effect::Ended { session } => {
                 self.drop_all(&session_prefix(b'S', *session), None)?;
                 self.drop_all(&session_prefix(b'O', *session), None)

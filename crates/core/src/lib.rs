@@ -15,6 +15,7 @@ mod first_state;
 mod gate;
 mod hub;
 mod lease;
+mod message;
 mod outbox;
 mod queue;
 mod read;
@@ -34,6 +35,7 @@ pub use crate::database::Database;
 pub use crate::decode_room::DecodeShare;
 pub use crate::event::{Event, EventKind, EventValue, Form};
 pub use crate::gate::{Claims, Denied, Gate, Operation};
+pub use crate::message::Message;
 pub use crate::read::Reading;
 pub use crate::session::{
     Answer, Connect, Delivery, Session, SessionId, Start, WatchError, WatchId, WatchSpec,
@@ -41,7 +43,7 @@ pub use crate::session::{
 pub use crate::settings::{CoreSettings, DatabaseSettings, Durability, Limits, LogSettings};
 pub use crate::version::{Tag, Version, VersionError};
 pub use crate::write::{
-    AtEnd, Committed, Condition, ErrorKind, Message, OpOutcome, TagList, Write, WriteError, WriteOp,
+    AtEnd, Committed, Condition, ErrorKind, OpOutcome, TagList, Write, WriteError, WriteOp,
 };
 pub use sapwood_store::log::LogId;
 pub use sapwood_store::rows::{RowSettings, View};

@@ -16,11 +16,12 @@ use crate::event::{Body, Event, EventKind};
 use crate::gate::{Claims, Operation};
 use crate::hub::HubRequest;
 use crate::lease::Effect;
+use crate::message::Message;
 use crate::outbox::{Drained, Outbox, OutboxLimits, Parcel, Slot, SoftLimit};
 use crate::read::Reading;
 use crate::settings::Limits;
 use crate::watch::{Produced, Watch};
-use crate::write::{AtEnd, Committed, Message, Write, WriteError};
+use crate::write::{AtEnd, Committed, Write, WriteError};
 use crate::{Version, codec};
 
 /// A session's id. No two sessions ever share one, not across a restart either.
@@ -299,7 +300,8 @@ impl Session {
             .database
             .enqueue(Request::Publish {
                 path,
-                message,
+                message: Arc::new(message),
+                session: self.id,
                 reply,
             })
             .is_err()
@@ -319,9 +321,16 @@ impl Session {
         self.at_end += 1;
         let effect = Effect::AtEnd {
             session: self.id,
-            number: self.at_end,
+            number: self.next_number(),
             what: codec::encode_at_end(at_end),
         };
+        self.send(tag, Write::default(), vec![effect]);
+    }
+
+    /// Forgets what the session left to be done at its end. What it owns still goes then. Answered when it is durable.
+    pub fn forget_at_end(&mut self, tag: u64) {
+        self.at_end = 0;
+        let effect = Effect::Forgotten { session: self.id };
         self.send(tag, Write::default(), vec![effect]);
     }
 

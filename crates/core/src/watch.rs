@@ -362,6 +362,7 @@ fn touching(commit: &Commit, spec: &WatchSpec) -> Arc<Commit> {
     Arc::new(Commit {
         seq: commit.seq,
         at_ms: commit.at_ms,
+        origin: commit.origin,
         ops,
         effects: Vec::new(),
         weight: 0,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use sapwood_tree::{OpKind, Path};
-use sapwood_value::{ServerValue, Text, Value};
+use sapwood_value::{ServerValue, Text};
 
+use crate::message::Message;
 use crate::settings::Limits;
 use crate::{Tag, Version};
 
@@ -187,15 +188,6 @@ impl WriteError {
             Self::Unavailable => ErrorKind::Unavailable,
         }
     }
-}
-
-/// Something said to a path, delivered to whoever listens, and not kept.
-#[derive(Debug, Clone)]
-pub struct Message {
-    /// What is said.
-    pub value: Value,
-    /// The media type that the sender gave.
-    pub content_type: Option<Text>,
 }
 
 /// What the server does when a session ends, however it ends.

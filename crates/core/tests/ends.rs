@@ -26,13 +26,7 @@ async fn what_a_session_owns_goes_with_it_and_what_it_left_is_done() {
     session.submit_at_end(2, &AtEnd::Write(op));
     session.submit_at_end(
         3,
-        &AtEnd::Publish(
-            common::path("/bye"),
-            Message {
-                value: Value::Bool(true),
-                content_type: None,
-            },
-        ),
+        &AtEnd::Publish(common::path("/bye"), Message::new(Value::Bool(true))),
     );
     assert_eq!(
         next(&mut session, 3).await,

@@ -50,10 +50,7 @@ impl Recorder for Met {
 }
 
 fn message(bytes: usize) -> Message {
-    Message {
-        value: Value::from("x".repeat(bytes)),
-        content_type: None,
-    }
+    Message::new(Value::from("x".repeat(bytes)))
 }
 
 #[tokio::test]

@@ -159,10 +159,7 @@ async fn a_message_reaches_those_who_watch_its_path_or_above() {
         session.submit_read(0, path("/a"));
         next(session, 1).await;
     }
-    let message = Message {
-        value: Value::String("hi".into()),
-        content_type: None,
-    };
+    let message = Message::new(Value::String("hi".into()));
     let receivers = database
         .publish(&Claims::anonymous(), &path("/a/x"), message)
         .await
@@ -371,10 +368,7 @@ async fn a_session_is_told_a_topic_once_however_many_filters_match() {
     watch_topic(&mut session, "a/+");
     session.submit_read(0, path(""));
     next(&mut session, 1).await;
-    let message = Message {
-        value: Value::Bool(true),
-        content_type: None,
-    };
+    let message = Message::new(Value::Bool(true));
     assert_eq!(
         database
             .publish(&Claims::anonymous(), &path("/a/x"), message)
@@ -418,10 +412,7 @@ async fn messages_reach_a_watch_that_is_still_told_its_state() {
     let mut session = connect(&database);
     watch_tree(&mut session, "/a");
     assert_eq!(next(&mut session, 1).await[0], "put /a {}");
-    let message = Message {
-        value: Value::Int(7),
-        content_type: None,
-    };
+    let message = Message::new(Value::Int(7));
     assert_eq!(
         database
             .publish(&Claims::anonymous(), &path("/a/x"), message)

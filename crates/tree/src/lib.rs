@@ -30,5 +30,5 @@ pub use read::{
 pub use row::{Below, Row, RowError, RowKind};
 pub use rows::{MemoryRows, Rows, RowsError, SCAN_BYTES, Skip, is_end};
 pub use stream::TreeStream;
-pub use told::{FirstTopics, Told, What, told, told_value, written_value};
+pub use told::{FirstTopics, Told, TopicValue, What, told, told_value, written_value};
 pub use write::{Applied, Draft, Op, OpError, OpKind, RowChanges, Settings, WriteError};

@@ -1,10 +1,12 @@
 //! The payloads that records were made from.
 
 use bytes::Bytes;
-use sapwood_value::{Format, Limits, Text, Value, decode_payload, json};
+use sapwood_value::{Blob, Format, Limits, Text, Value, decode_payload, decode_typed, json};
+
+use crate::RowError;
 
 /// What a published payload was, beside the value that it meant (design, 2.3, «Payloads»).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload {
     /// The bytes as they came; none once a tree write has changed the document.
     pub bytes: Option<Bytes>,
@@ -16,6 +18,21 @@ pub struct Payload {
     pub user_properties: Vec<(Text, Text)>,
     /// How the bytes were read when no content type said it.
     pub form: PayloadForm,
+    /// The QoS that it was published at, 0 to 2; 2 where the publisher's protocol has no such thing.
+    pub qos: u8,
+}
+
+impl Default for Payload {
+    fn default() -> Self {
+        Self {
+            bytes: None,
+            content_type: None,
+            payload_format: None,
+            user_properties: Vec::new(),
+            form: PayloadForm::default(),
+            qos: 2,
+        }
+    }
 }
 
 /// How a payload without a content type was read.
@@ -34,6 +51,42 @@ pub enum PayloadForm {
 pub type Encoded = (Bytes, Option<Text>);
 
 impl Payload {
+    /// The value that the bytes mean, and how they were read: by the content type, else JSON if they parse, else text,
+    /// else bytes. What is not what its content type says is bytes of that type.
+    pub fn read(&self, limits: &Limits) -> (Value, PayloadForm) {
+        let bytes = self.bytes.clone().unwrap_or_default();
+        let Some(content_type) = &self.content_type else {
+            let value = decode_payload(&bytes, limits);
+            let form = match &value {
+                // As JSON it would have quotes.
+                Value::String(text) if text.as_bytes() == bytes.as_ref() => PayloadForm::Text,
+                Value::Bytes(_) => PayloadForm::Bytes,
+                _ => PayloadForm::Json,
+            };
+            return (value, form);
+        };
+        let value = decode_typed(&bytes, content_type, limits).unwrap_or_else(|_| {
+            Value::from(Blob {
+                data: bytes,
+                media_type: Some(content_type.clone()),
+            })
+        });
+        (value, PayloadForm::default())
+    }
+
+    /// Appends the payload, to be kept.
+    pub fn store(&self, out: &mut Vec<u8>) {
+        crate::row::encode_payload(self, out);
+    }
+
+    /// Takes what [`Payload::store`] appended from the front of `bytes`, and moves behind it.
+    ///
+    /// # Errors
+    /// If the bytes are not that. It never panics, and takes memory only as bytes are there.
+    pub fn restore(bytes: &mut &[u8]) -> Result<Self, RowError> {
+        crate::row::take_payload(bytes)
+    }
+
     /// The payload for `document`: the bytes as they came, or the document in the same type. Where that type can't
     /// say it, it becomes `application/json`.
     pub fn encode(&self, document: &Value) -> Encoded {
@@ -133,6 +186,34 @@ mod tests {
             payload.encode(&Value::Null),
             ("{ \"a\": 1.00 }".into(), None)
         );
+    }
+
+    #[test]
+    fn bytes_mean_what_their_type_says_or_what_they_look_like() {
+        let read = |bytes: &'static [u8], content_type: Option<&str>| {
+            let payload = Payload {
+                bytes: Some(bytes.into()),
+                content_type: content_type.map(Text::from),
+                ..Payload::default()
+            };
+            payload.read(&Limits::default())
+        };
+        assert_eq!(read(b"5", None), (5.into(), PayloadForm::Json));
+        assert_eq!(read(b"\"5\"", None), ("5".into(), PayloadForm::Json));
+        for text in ["", "ON", "\"open"] {
+            let told = read(text.as_bytes(), None);
+            assert_eq!(told, (text.into(), PayloadForm::Text));
+        }
+        assert_eq!(
+            read(b"\xff", None),
+            (Value::bytes(&b"\xff"[..]), PayloadForm::Bytes)
+        );
+        assert_eq!(read(b"\x05", Some("application/cbor")).0, 5.into());
+        let none = Value::from(Blob {
+            data: "{".into(),
+            media_type: Some("application/json".into()),
+        });
+        assert_eq!(read(b"{", Some("application/json")).0, none);
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod index;
 mod line;
 mod writes;
 
-pub use first::FirstTopics;
+pub use first::{FirstTopics, TopicValue};
 
 use held::Held;
 use index::{Index, Picked};

@@ -105,10 +105,7 @@ async fn publish(site: &Site, asked: &Asked, body: &mut Upload) -> Result<Respon
         .get(header::CONTENT_TYPE)
         .and_then(|field| field.to_str().ok())
         .map(Text::from);
-    let message = Message {
-        content_type,
-        ..message(sent.value)?
-    };
+    let message = message(sent.value)?.with_content_type(content_type);
     let receivers = asked
         .database
         .publish(&anonymous(), asked.path(), message)
@@ -330,10 +327,7 @@ pub(crate) fn message(spelled: Spelled) -> Result<Message, Problem> {
         ));
     }
     no_priorities(&spelled.priorities)?;
-    Ok(Message {
-        value: spelled.value,
-        content_type: None,
-    })
+    Ok(Message::new(spelled.value))
 }
 
 fn no_priorities(priorities: &[(Vec<Text>, Value)]) -> Result<(), Problem> {

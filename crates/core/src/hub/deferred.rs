@@ -7,13 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sapwood_tree::{Path, ReadError};
-use sapwood_value::Value;
+use sapwood_tree::{Path, ReadError, TopicValue};
 
 /// Whether a value is told now.
-pub(super) enum Size {
+pub(super) enum Size<T> {
     /// Now; none if nothing is there any more.
-    Told(Option<Value>),
+    Told(Option<T>),
     /// Later.
     Later,
 }
@@ -55,12 +54,12 @@ impl Deferred {
     }
 
     /// The value at a path, in which something changed; or a note to tell it later. `read` reads it, up to a limit in bytes.
-    pub(super) fn value_now(
+    pub(super) fn value_now<T>(
         &mut self,
         kind: Kind,
         path: &Path,
-        read: impl FnOnce(usize) -> Result<Option<Value>, ReadError>,
-    ) -> Size {
+        read: impl FnOnce(usize) -> Result<Option<T>, ReadError>,
+    ) -> Size<T> {
         if let Some(waiting) = self.waiting.get_mut(&(kind, path.clone())) {
             waiting.changed = true;
             metrics::counter!("sapwood_values_deferred_total").increment(1);
@@ -95,8 +94,8 @@ impl Deferred {
     /// What is due, with its newest value; `read` reads it, up to a limit in bytes.
     pub(super) fn take_due(
         &mut self,
-        read: impl Fn(Kind, &Path, usize) -> Result<Option<Value>, ReadError>,
-    ) -> Vec<(Kind, Path, Option<Arc<Value>>)> {
+        read: impl Fn(Kind, &Path, usize) -> Result<Option<TopicValue>, ReadError>,
+    ) -> Vec<(Kind, Path, Option<Arc<TopicValue>>)> {
         let now = Instant::now();
         let mut told = Vec::new();
         let due: Vec<(Kind, Path)> = self
@@ -115,12 +114,14 @@ impl Deferred {
                 continue;
             }
             match read(kind, &path, self.value_bytes_max) {
-                Ok(value) => {
-                    let bytes = value.as_ref().map_or(0, Value::estimated_bytes);
+                Ok(said) => {
+                    let bytes = said
+                        .as_ref()
+                        .map_or(0, |said| said.value().estimated_bytes());
                     waiting.due = now
                         + Duration::from_secs((bytes / self.bytes_per_second) as u64)
                             .max(FIRST_WAIT);
-                    told.push((kind, path, value.map(Arc::new)));
+                    told.push((kind, path, said.map(Arc::new)));
                 }
                 Err(_) => {
                     waiting.due = now

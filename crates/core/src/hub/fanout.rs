@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use sapwood_tree::{OpKind, Path};
+use sapwood_tree::{OpKind, Path, TopicValue};
 use sapwood_value::{Text, Value, key_cmp};
 
 use super::deferred::{Kind, Size};
 use super::index::{PathIndex, Watcher};
-use super::topics::{topic_event, topic_value};
+use super::topics::topic_event;
 use super::wakers::Wakers;
 use super::{Hub, Published};
 use crate::LogId;
@@ -139,12 +139,12 @@ impl Hub {
     pub(super) fn tell_deferred(&mut self) {
         let view = &self.view;
         let due = self.deferred.take_due(|kind, path, limit| match kind {
-            Kind::Tree => sapwood_tree::tree_value(view, path, limit),
-            Kind::Topic => topic_value(view, path, limit),
+            Kind::Tree => Ok(sapwood_tree::tree_value(view, path, limit)?.map(TopicValue::from)),
+            Kind::Topic => TopicValue::read(view, path, limit),
         });
-        for (kind, path, value) in due {
+        for (kind, path, said) in due {
             let version = tell::version(self.settings.log, self.processed, 0, true);
-            let body = || value.clone().map(Body::Shared);
+            let body = || said.clone().map(Body::Shared);
             if kind == Kind::Topic {
                 let event = topic_event(&path, body().unwrap_or(Body::Absent), version);
                 self.topics.tell_topic(&Arc::new(event), &mut self.wakers);

@@ -3,12 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use sapwood_store::rows::View;
 use sapwood_tree::{
-    FilterIndex, Path, ReadError, Rows as _, Told, TopicFilter, What, told, told_value,
-    written_value,
+    FilterIndex, OpKind, Path, ReadError, Rows as _, Told, TopicFilter, TopicValue, What, told,
+    told_value, written_value,
 };
-use sapwood_value::Value;
 
 use super::Published;
 use super::deferred::{Deferred, Kind, Size};
@@ -71,18 +69,21 @@ impl Topics {
                 ),
             }
         }
-        let newest: HashMap<&Path, u64> = touched
-            .iter()
-            .map(|(published, told)| (&told.topic, published.commit.seq))
-            .collect();
+        let newest = newest(&touched);
         for (published, told) in &touched {
-            let seq = published.commit.seq;
-            if !told.written && newest.get(&told.topic) != Some(&seq) {
-                continue;
-            }
+            let commit = &published.commit;
+            let seq = commit.seq;
+            let last = newest.get(&told.topic).filter(|last| last.seq == seq);
+            let origin = match last {
+                _ if told.written => commit.origin,
+                Some(last) => last.origin,
+                None => continue,
+            };
             if let Some(body) = body(published, told, deferred) {
                 let version = tell::version(log, seq, 0, true);
-                let event = Arc::new(topic_event(&told.topic, body, version));
+                let mut event = topic_event(&told.topic, body, version).with_origin(origin);
+                event.expired = commit.is_expiry();
+                let event = Arc::new(event);
                 tell_once(
                     told.filters
                         .iter()
@@ -122,43 +123,78 @@ fn tell_once<'a>(
     sessions
 }
 
+/// The last of a group's commits that a topic is told of.
+struct Last {
+    seq: u64,
+    /// Whose they were, if they were one's.
+    origin: Option<SessionId>,
+}
+
+fn newest<'a>(touched: &'a [(&Published, Told<'_, Watcher>)]) -> HashMap<&'a Path, Last> {
+    let mut newest: HashMap<&Path, Last> = HashMap::with_capacity(touched.len());
+    for (published, told) in touched {
+        let (seq, origin) = (published.commit.seq, published.commit.origin);
+        newest
+            .entry(&told.topic)
+            .and_modify(|last| {
+                last.seq = seq;
+                last.origin = last.origin.filter(|known| Some(*known) == origin);
+            })
+            .or_insert(Last { seq, origin });
+    }
+    newest
+}
+
 /// What a topic says; nothing if it says it later.
 fn body(published: &Published, told: &Told<'_, Watcher>, deferred: &mut Deferred) -> Option<Body> {
     let ops = &published.commit.ops;
     match &told.what {
         What::Removed => Some(Body::Absent),
+        What::Written { op, .. } if !is_payload(ops.get(*op)) && keeps_payload(published, told) => {
+            let said = TopicValue::read(&published.after, &told.topic, usize::MAX).ok();
+            Some(said.flatten().map_or(Body::Absent, Body::Topic))
+        }
         What::Written { op, entry: None } => Some(Body::Op(Arc::clone(&published.commit), *op)),
         What::Written { .. } => Some(
             written_value(ops, &told.what)
                 .cloned()
                 .map_or(Body::Absent, Body::Value),
         ),
-        what if told.written => {
-            let value = told_value(&published.after, &told.topic, what, ops, usize::MAX)
-                .ok()
-                .flatten();
-            Some(value.map_or(Body::Absent, Body::Value))
+        _ if told.written => {
+            let said = said(published, told, usize::MAX).ok().flatten();
+            Some(said.map_or(Body::Absent, Body::Topic))
         }
-        what => {
-            let read = |limit| told_value(&published.after, &told.topic, what, ops, limit);
+        _ => {
+            let read = |limit| said(published, told, limit);
             match deferred.value_now(Kind::Topic, &told.topic, read) {
-                Size::Told(value) => Some(value.map_or(Body::Absent, Body::Value)),
+                Size::Told(said) => Some(said.map_or(Body::Absent, Body::Topic)),
                 Size::Later => None,
             }
         }
     }
 }
 
-/// A topic's value as it is now, whatever it was told for.
-pub(super) fn topic_value(
-    view: &View,
-    topic: &Path,
+fn is_payload(op: Option<&sapwood_tree::Op>) -> bool {
+    op.is_some_and(|op| matches!(op.kind, OpKind::PutRecord { .. }))
+}
+
+/// Whether the topic is a record that a payload made: its type goes on with whoever writes to it.
+fn keeps_payload(published: &Published, told: &Told<'_, Watcher>) -> bool {
+    let row = published.after.row(&told.topic).ok().flatten();
+    row.is_some_and(|row| row.is_record() && row.payload.is_some())
+}
+
+fn said(
+    published: &Published,
+    told: &Told<'_, Watcher>,
     limit: usize,
-) -> Result<Option<Value>, ReadError> {
-    match view.row(topic)? {
-        Some(row) if row.is_record() => sapwood_tree::document(view, topic, limit),
-        Some(_) | None => sapwood_tree::own(view, topic, limit),
+) -> Result<Option<TopicValue>, ReadError> {
+    let (after, topic) = (&published.after, &told.topic);
+    if told.what == What::Document {
+        return TopicValue::read(after, topic, limit);
     }
+    let value = told_value(after, topic, &told.what, &published.commit.ops, limit)?;
+    Ok(value.map(TopicValue::from))
 }
 
 pub(super) fn topic_event(topic: &Path, body: Body, version: crate::Version) -> Event {

@@ -5,6 +5,7 @@
 //! flags: 01 part   02 exploded   0C below: 0, 1, 2   10 covered   20 payload   40 records
 //! payload: flags | bytes? | type? | format? | count: varint | (name, value)…
 //! flags: 01 bytes   02 content type   04 payload format   18 form: 0 JSON, 1 text, 2 bytes
+//!        60 QoS: 0 exactly once, 1 at least once, 2 at most once
 //! ```
 //!
 //! Values, varints and texts are in the stored form (`sapwood_value::stored`).
@@ -152,12 +153,14 @@ pub(crate) fn encode_payload(payload: &Payload, out: &mut Vec<u8>) {
         payload_format,
         user_properties,
         form,
+        qos,
     } = payload;
     let mut flags = match form {
         PayloadForm::Json => 0,
         PayloadForm::Text => 0x08,
         PayloadForm::Bytes => 0x10,
     };
+    flags |= 2_u8.saturating_sub(*qos) << 5;
     if bytes.is_some() {
         flags |= PAYLOAD_BYTES;
     }
@@ -191,9 +194,12 @@ pub(crate) fn take_payload(bytes: &mut &[u8]) -> Result<Payload, RowError> {
         0x10 => PayloadForm::Bytes,
         _ => return Err(RowError::Head),
     };
-    if flags & 0xE0 != 0 {
-        return Err(RowError::Head);
-    }
+    let qos = match flags & 0xE0 {
+        0x00 => 2,
+        0x20 => 1,
+        0x40 => 0,
+        _ => return Err(RowError::Head),
+    };
     let mut payload = Payload {
         bytes: optional(flags & PAYLOAD_BYTES, || {
             Ok(Bytes::copy_from_slice(take_bytes(bytes)?))
@@ -202,6 +208,7 @@ pub(crate) fn take_payload(bytes: &mut &[u8]) -> Result<Payload, RowError> {
         payload_format: optional(flags & PAYLOAD_FORMAT, || take_byte(bytes))?,
         user_properties: Vec::new(),
         form,
+        qos,
     };
     for _ in 0..take_varint(bytes)? {
         let name = Text::from(take_text(bytes)?);
@@ -253,6 +260,7 @@ mod tests {
             payload_format in prop::option::of(any::<u8>()),
             user_properties in prop::collection::vec((".{0,3}", ".{0,3}"), 0..3),
             form in prop::sample::select(vec![PayloadForm::Json, PayloadForm::Text, PayloadForm::Bytes]),
+            qos in 0..3_u8,
         ) -> Payload {
             Payload {
                 bytes: bytes.map(Bytes::from),
@@ -260,6 +268,7 @@ mod tests {
                 payload_format,
                 user_properties: user_properties.iter().map(|(k, v)| (k.into(), v.into())).collect(),
                 form,
+                qos,
             }
         }
     }

@@ -1,15 +1,74 @@
 //! What a new subscriber is told first (design, 2.2).
 
+use std::sync::Arc;
+
 use sapwood_value::{Text, Value};
 
 use super::held::is_empty;
 use crate::walk::Cursor;
-use crate::{Path, ReadError, Rows, RowsError, TopicFilter, children, is_segment, own, record_of};
+use crate::{
+    Path, Payload, ReadError, Row, Rows, RowsError, TopicFilter, children, is_segment, own,
+    record_of,
+};
 
 /// How many children, or rows, are looked at together.
 const BATCH: usize = 256;
 /// About so many bytes of values are handed out together; one value may be larger.
 const BATCH_BYTES: usize = 1 << 20;
+
+/// What a topic says: a value, and the payload of the record that it is, if one made it.
+#[derive(Debug, Clone)]
+pub struct TopicValue {
+    /// The record's row.
+    row: Option<Arc<Row>>,
+    /// None where the row's fragment is all of it.
+    value: Option<Value>,
+}
+
+impl From<Value> for TopicValue {
+    /// A plain value, or a field: what no record's payload has to do with.
+    fn from(value: Value) -> Self {
+        Self {
+            row: None,
+            value: Some(value),
+        }
+    }
+}
+
+impl TopicValue {
+    /// What the record or the plain value at a path says there, without the records below; none if it is nothing.
+    ///
+    /// # Errors
+    /// If it takes more than about `limit` bytes, or the rows can't be read.
+    pub fn read(rows: &dyn Rows, path: &Path, limit: usize) -> Result<Option<Self>, ReadError> {
+        let row = rows.row(path)?.filter(|row| row.is_record());
+        if let Some(whole) = row.as_ref().filter(|row| row.is_whole()) {
+            if limit < usize::MAX && whole.fragment.estimated_bytes() > limit {
+                return Err(ReadError::TooLarge { limit });
+            }
+            return Ok(Some(Self { row, value: None }));
+        }
+        let value = own(rows, path, limit)?;
+        Ok(value.map(|value| Self {
+            row,
+            value: Some(value),
+        }))
+    }
+
+    /// The value.
+    pub fn value(&self) -> &Value {
+        let whole = || self.row.as_ref().map(|row| &row.fragment);
+        self.value
+            .as_ref()
+            .or_else(whole)
+            .unwrap_or(const { &Value::Null })
+    }
+
+    /// The payload that made the record, if this is one that a payload made; [`Payload::encode`] says it as it is now.
+    pub fn payload(&self) -> Option<&Payload> {
+        self.row.as_ref()?.payload.as_deref()
+    }
+}
 
 /// The first state of a filter, on its way: the records that match; for a filter without `#` also the plain values that
 /// match, without the records below them, and the field inside a record that the filter names.
@@ -59,7 +118,11 @@ impl FirstTopics {
     ///
     /// # Errors
     /// If the rows can't be read.
-    pub fn next(&mut self, rows: &dyn Rows, max: usize) -> Result<Vec<(Path, Value)>, RowsError> {
+    pub fn next(
+        &mut self,
+        rows: &dyn Rows,
+        max: usize,
+    ) -> Result<Vec<(Path, TopicValue)>, RowsError> {
         let mut found = Vec::new();
         let mut bytes = 0;
         while found.len() < max && bytes < BATCH_BYTES {
@@ -74,14 +137,18 @@ impl FirstTopics {
             };
             bytes += topic
                 .as_ref()
-                .map_or(0, |(_, value)| value.estimated_bytes());
+                .map_or(0, |(_, said)| said.value().estimated_bytes());
             found.extend(topic);
         }
         Ok(found)
     }
 
     /// Looks at a path that the filter's first levels match; the topic, if the whole filter does.
-    fn enter(&mut self, rows: &dyn Rows, path: Path) -> Result<Option<(Path, Value)>, RowsError> {
+    fn enter(
+        &mut self,
+        rows: &dyn Rows,
+        path: Path,
+    ) -> Result<Option<(Path, TopicValue)>, RowsError> {
         match self.levels.get(path.len()) {
             Some(Level::Literal(segment)) => {
                 self.left.push(Left::At(path.child_unchecked(segment)));
@@ -99,14 +166,14 @@ impl FirstTopics {
         Ok(None)
     }
 
-    fn topic(&self, rows: &dyn Rows, path: Path) -> Result<Option<(Path, Value)>, RowsError> {
+    fn topic(&self, rows: &dyn Rows, path: Path) -> Result<Option<(Path, TopicValue)>, RowsError> {
         let record = record_of(rows, &path)?;
         let value = match &record {
             Some(record) if *record == path || self.literal => whole(rows, &path)?,
             Some(_) => None,
-            None => whole(rows, &path)?.filter(|value| !is_empty(value)),
+            None => whole(rows, &path)?.filter(|said| !is_empty(said.value())),
         };
-        Ok(value.map(|value| (path, value)))
+        Ok(value.map(|said| (path, said)))
     }
 
     fn list(
@@ -138,7 +205,7 @@ impl FirstTopics {
         rows: &dyn Rows,
         path: Path,
         cursor: Option<Cursor>,
-    ) -> Result<Option<(Path, Value)>, RowsError> {
+    ) -> Result<Option<(Path, TopicValue)>, RowsError> {
         let (mut cursor, here) = match cursor {
             Some(cursor) => (cursor, None),
             None => (Cursor::new(path.clone()), rows.row(&path)?),
@@ -163,7 +230,7 @@ impl FirstTopics {
         };
         let value = whole(rows, &topic)?;
         self.left.push(Left::Records(path, Some(cursor)));
-        Ok(value.map(|value| (topic, value)))
+        Ok(value.map(|said| (topic, said)))
     }
 }
 
@@ -187,9 +254,9 @@ fn goes_on(rows: &dyn Rows, path: &Path) -> Result<bool, RowsError> {
 }
 
 /// What the path's document holds there, whatever its size.
-fn whole(rows: &dyn Rows, path: &Path) -> Result<Option<Value>, RowsError> {
-    match own(rows, path, usize::MAX) {
-        Ok(value) => Ok(value),
+fn whole(rows: &dyn Rows, path: &Path) -> Result<Option<TopicValue>, RowsError> {
+    match TopicValue::read(rows, path, usize::MAX) {
+        Ok(said) => Ok(said),
         Err(ReadError::Rows(error)) => Err(error),
         // There is no limit.
         Err(ReadError::TooLarge { .. }) => Ok(None),

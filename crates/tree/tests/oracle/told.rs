@@ -75,8 +75,9 @@ fn first(rows: &dyn Rows, filter: &TopicFilter, max: usize) -> BTreeMap<At, Valu
         if some.is_empty() {
             return all;
         }
-        for (topic, value) in some {
-            assert!(all.insert(at(&topic), value).is_none(), "once: {topic}");
+        for (topic, said) in some {
+            let known = all.insert(at(&topic), said.value().clone());
+            assert!(known.is_none(), "once: {topic}");
         }
     }
 }
