@@ -1,9 +1,22 @@
 //! The MQTT door: 3.1, 3.1.1 and 5.0.
 //!
-//! What is here does no I/O: [`codec`] turns bytes into packets and back, [`topic`] topics into paths, and [`machine`] is
-//! one connection's state.
+//! [`codec`] turns bytes into packets and back, [`topic`] topics into paths, and [`machine`] is one connection's state:
+//! these do no I/O. `map` says what the packets mean to the core, and `serve` runs a connection.
 //! Section numbers such as `3.1.2-22` are those of the normative statements of MQTT 5.0; those of 3.1.1 say so.
 
 pub mod codec;
+mod config;
+mod door;
+mod joining;
+mod link;
 pub mod machine;
+mod map;
+mod registry;
+mod serve;
+mod shared;
+mod subscriptions;
 pub mod topic;
+mod will;
+
+pub use config::MqttConfig;
+pub use door::MqttDoor;

@@ -1,0 +1,118 @@
+//! `[mqtt]` in the configuration.
+
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::DecodeLimits;
+use crate::machine::Settings;
+
+/// `[mqtt]` in sapwood.toml.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MqttConfig {
+    /// Where to listen: `address:port`, or `:port` on loopback. Port 0 takes a free one, `"off"` closes the door. Empty: port 1883
+    /// on loopback in `dev` (the next free one if it is taken), and nowhere in `serve`.
+    pub listen: String,
+    /// Serve MQTT on the HTTP port, too, over WebSockets with the subprotocol `mqtt`, at any path.
+    pub websocket: bool,
+    /// Largest packet from a client, in bytes; at most 268,435,455. A larger one ends the connection with 0x95.
+    pub packet_bytes_max: u32,
+    /// Largest CONNECT, in bytes. A larger one ends the connection.
+    pub connect_bytes_max: u32,
+    /// Time for a connection's CONNECT to arrive, in seconds. Later it ends.
+    pub connect_timeout_s: u64,
+    /// Most filters in one SUBSCRIBE or UNSUBSCRIBE. More end the connection with 0x97.
+    pub filters_max: usize,
+    /// Most subscriptions of one session. More are answered 0x97.
+    pub subscriptions_max: usize,
+    /// Unacknowledged messages of QoS 1 and 2 that a client may have sent (5.0's receive maximum). More end the connection with 0x93.
+    pub receive_maximum: u16,
+    /// Unacknowledged messages of QoS 1 and 2 toward a client, if it takes that many.
+    pub in_flight_max: u16,
+    /// Messages of QoS 1 and 2 that wait for a client, also while it is away. At the limit the oldest of QoS 0 go first; then a client
+    /// that is there is told 0x97, and for one that is away messages are dropped and counted.
+    pub queued_max: usize,
+    /// What waits so, in bytes.
+    pub queued_bytes_max: usize,
+    /// Bytes that wait in the server for a client to take them. Until it does, nothing more is taken from it or from the tree.
+    pub outbound_bytes_max: usize,
+    /// Longest life of a session whose client is away, in seconds.
+    pub session_expiry_s_max: u32,
+    /// Most sessions whose clients are away or may go away. More are answered 0x97.
+    pub sessions_max: usize,
+    /// Highest topic alias that a client may use, and most that it is given if it takes them.
+    pub topic_alias_maximum: u16,
+    /// Longest keep-alive, in seconds; clients of 5.0 that want a longer one, or none, are told this one. 0: any.
+    pub keep_alive_s_max: u16,
+    /// Check that a payload which claims to be text is UTF-8 (0x99 if not).
+    pub check_payload_format: bool,
+    /// End the connection of a 3.x client whose publish is refused. 3.x has no other way to say so; without it, the client takes
+    /// the publish for done.
+    pub close_on_refused_publish: bool,
+}
+
+impl Default for MqttConfig {
+    fn default() -> Self {
+        Self {
+            listen: String::new(),
+            websocket: true,
+            packet_bytes_max: 16 << 20,
+            connect_bytes_max: 64 << 10,
+            connect_timeout_s: 10,
+            filters_max: 100,
+            subscriptions_max: 1000,
+            receive_maximum: 20,
+            in_flight_max: 20,
+            queued_max: 1000,
+            queued_bytes_max: 1 << 20,
+            outbound_bytes_max: 256 << 10,
+            session_expiry_s_max: 24 * 60 * 60,
+            sessions_max: 100_000,
+            topic_alias_maximum: 16,
+            keep_alive_s_max: 0,
+            check_payload_format: true,
+            close_on_refused_publish: false,
+        }
+    }
+}
+
+impl MqttConfig {
+    /// What the machine of each connection is told. `open_writes_max` is what a session of the core may have unanswered.
+    pub(crate) fn settings(&self, paths: sapwood_tree::Limits, open_writes_max: usize) -> Settings {
+        Settings {
+            connect_timeout: Duration::from_secs(self.connect_timeout_s.max(1)),
+            receive_maximum: NonZeroU16::new(self.receive_maximum).unwrap_or(NonZeroU16::MIN),
+            packet_bytes_max: self.packet_bytes_max,
+            topic_alias_maximum: self.topic_alias_maximum,
+            given_aliases_max: self.topic_alias_maximum,
+            in_flight_max: self.in_flight_max.max(1),
+            queued_max: self.queued_max,
+            queued_bytes_max: self.queued_bytes_max,
+            open_writes_max,
+            keep_alive_s_max: Some(self.keep_alive_s_max).filter(|max| *max > 0),
+            session_expiry_s_max: self.session_expiry_s_max,
+            check_payload_format: self.check_payload_format,
+            close_on_refused_publish: self.close_on_refused_publish,
+            paths,
+            ..Settings::default()
+        }
+    }
+
+    /// What a client may send before it has been let in.
+    pub(crate) fn first_limits(&self) -> DecodeLimits {
+        DecodeLimits {
+            packet_bytes_max: self.connect_bytes_max.min(self.packet_bytes_max),
+            filters_max: self.filters_max,
+        }
+    }
+
+    /// What a client may send then.
+    pub(crate) fn limits(&self) -> DecodeLimits {
+        DecodeLimits {
+            packet_bytes_max: self.packet_bytes_max,
+            filters_max: self.filters_max,
+        }
+    }
+}

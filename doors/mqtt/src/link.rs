@@ -1,0 +1,241 @@
+//! A connection's bytes, over TCP or inside a WebSocket (6.0).
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use sapwood_net::websocket::{Kind, Message, WebSocket};
+use sapwood_net::{Closed, Life, Socket};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+
+/// How many bytes are read at a time.
+const READ_BYTES: usize = 64 << 10;
+
+/// What a thread's buffer may grow to and still be kept for the next connection.
+const SCRATCH_BYTES_MAX: usize = 1 << 20;
+
+thread_local! {
+    /// What is read and written goes through buffers of the thread, so that a connection at rest holds none.
+    static READING: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static WRITING: Cell<BytesMut> = Cell::new(BytesMut::new());
+}
+
+/// The thread's buffer for what goes out; to be given [back](give_back).
+pub(crate) fn borrow() -> BytesMut {
+    WRITING.take()
+}
+
+/// Gives the thread its buffer back.
+pub(crate) fn give_back(mut buffer: BytesMut) {
+    buffer.clear();
+    if buffer.capacity() <= SCRATCH_BYTES_MAX {
+        WRITING.set(buffer);
+    }
+}
+
+/// A connection's bytes.
+#[derive(Debug)]
+pub(crate) struct Link {
+    transport: Transport,
+    /// Bytes that the client has not taken yet.
+    waiting: usize,
+}
+
+#[derive(Debug)]
+enum Transport {
+    Tcp { socket: Socket, held: BytesMut },
+    WebSocket(Box<WebSocket>),
+}
+
+impl Link {
+    pub(crate) fn new(transport: sapwood_net::Transport) -> Self {
+        let transport = match transport {
+            sapwood_net::Transport::Tcp(socket) => Transport::Tcp {
+                socket,
+                held: BytesMut::new(),
+            },
+            sapwood_net::Transport::WebSocket { stream, .. } => Transport::WebSocket(stream),
+        };
+        Self {
+            transport,
+            waiting: 0,
+        }
+    }
+
+    /// What the connection is counted as.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.transport {
+            Transport::Tcp { .. } => "tcp",
+            Transport::WebSocket(_) => "websocket",
+        }
+    }
+
+    /// The connection's deadline and signals.
+    pub(crate) fn life(&self) -> &Arc<Life> {
+        match &self.transport {
+            Transport::Tcp { socket, .. } => socket.life(),
+            Transport::WebSocket(stream) => stream.life(),
+        }
+    }
+
+    /// Says that CONNECT has come.
+    pub(crate) fn has_begun(&mut self) {
+        match &mut self.transport {
+            Transport::Tcp { socket, .. } => socket.has_begun(),
+            Transport::WebSocket(_) => {}
+        }
+    }
+
+    /// How many bytes the client has not taken yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Reads what has come, behind what the buffer holds.
+    ///
+    /// # Errors
+    /// How the connection has ended.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        inbound: &mut BytesMut,
+    ) -> Poll<Result<(), Closed>> {
+        match &mut self.transport {
+            Transport::Tcp { socket, .. } => poll_read_tcp(socket, cx, inbound),
+            Transport::WebSocket(stream) => poll_read_websocket(stream, cx, inbound),
+        }
+    }
+
+    /// Writes what was left over, and all of `out`; what the client does not take now is kept. Ready when nothing waits.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut BytesMut,
+    ) -> Poll<io::Result<()>> {
+        self.waiting += out.len();
+        match &mut self.transport {
+            Transport::Tcp { socket, held } => {
+                let sent = poll_send_tcp(socket, held, cx, out);
+                self.waiting = held.len();
+                sent
+            }
+            Transport::WebSocket(stream) => {
+                if !out.is_empty() {
+                    // 6.0.0-2: packets may be cut anywhere.
+                    stream.say(Kind::Binary, out.split().freeze());
+                }
+                ready!(stream.poll_flush(cx))?;
+                self.waiting = 0;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Ends the connection. A client that still sends is heard out for a moment: a socket that is closed on unread bytes
+    /// may take along what was said last.
+    pub(crate) async fn finish(self, refused: bool) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        match self.transport {
+            Transport::Tcp { mut socket, .. } => {
+                let parting = async {
+                    let mut rest = BytesMut::new();
+                    if socket.shutdown().await.is_ok() && refused {
+                        let read = |cx: &mut Context<'_>| {
+                            rest.clear();
+                            poll_read_tcp(&mut socket, cx, &mut rest)
+                        };
+                        let mut read = read;
+                        while std::future::poll_fn(&mut read).await.is_ok() {}
+                    }
+                };
+                drop(tokio::time::timeout(PATIENCE, parting).await);
+            }
+            Transport::WebSocket(mut stream) => {
+                const NORMAL: u16 = 1000;
+                stream.say_close(NORMAL, "");
+                stream.finish(false, PATIENCE).await;
+            }
+        }
+    }
+}
+
+fn poll_read_tcp(
+    socket: &mut Socket,
+    cx: &mut Context<'_>,
+    inbound: &mut BytesMut,
+) -> Poll<Result<(), Closed>> {
+    let mut bytes = READING.take();
+    bytes.resize(READ_BYTES, 0);
+    let mut buf = ReadBuf::new(&mut bytes);
+    let polled = Pin::new(socket).poll_read(cx, &mut buf);
+    let read = match polled {
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+            inbound.extend_from_slice(buf.filled());
+            Poll::Ready(Ok(()))
+        }
+        Poll::Ready(_) => Poll::Ready(Err(Closed::Lost)),
+    };
+    READING.set(bytes);
+    read
+}
+
+fn poll_read_websocket(
+    stream: &mut WebSocket,
+    cx: &mut Context<'_>,
+    inbound: &mut BytesMut,
+) -> Poll<Result<(), Closed>> {
+    loop {
+        return Poll::Ready(match ready!(stream.poll_next(cx)) {
+            Some(Ok(Message::Binary(bytes))) => {
+                inbound.extend_from_slice(&bytes);
+                Ok(())
+            }
+            // Pongs go out with what is sent next.
+            Some(Ok(Message::Ping(_) | Message::Pong)) => continue,
+            // 6.0.0-1
+            Some(Ok(Message::Text(_))) => {
+                stream.say_close(1003, "MQTT is binary");
+                Err(Closed::Refused("websocket text"))
+            }
+            Some(Err(_)) => Err(Closed::Refused("websocket framing")),
+            Some(Ok(Message::Close(_))) | None => Err(Closed::Lost),
+        });
+    }
+}
+
+fn poll_send_tcp(
+    socket: &mut Socket,
+    held: &mut BytesMut,
+    cx: &mut Context<'_>,
+    out: &mut BytesMut,
+) -> Poll<io::Result<()>> {
+    while !held.is_empty() || !out.is_empty() {
+        let bytes = if held.is_empty() {
+            &mut *out
+        } else {
+            &mut *held
+        };
+        match Pin::new(&mut *socket).poll_write(cx, bytes) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(written)) => bytes.advance(written),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => {
+                held.extend_from_slice(out);
+                out.clear();
+                return Poll::Pending;
+            }
+        }
+    }
+    if held.capacity() > 0 {
+        *held = BytesMut::new();
+    }
+    Poll::Ready(Ok(()))
+}

@@ -1,0 +1,187 @@
+//! What packets mean to the core, and events to a client.
+
+use bytes::Bytes;
+use sapwood_core::{Answer, ErrorKind, Event, EventKind, EventValue, WriteError, WriteOp};
+use sapwood_tree::{OpKind, Path, Payload};
+use sapwood_value::{Value, json};
+
+use crate::codec::{Message, MessageProperties, Qos, ReasonCode, Text, UserProperties};
+use crate::topic;
+
+/// Payloads up to this size are copied out of the bytes that were read together, so that a small one does not hold a large
+/// buffer.
+const COPIED_BYTES_MAX: usize = 4096;
+
+/// The record write of a retained message; an empty one removes (3.3.1-6).
+pub(crate) fn record_write(
+    path: &Path,
+    message: &Message,
+    qos: Qos,
+    limits: &sapwood_value::Limits,
+) -> WriteOp {
+    if message.payload.is_empty() {
+        return WriteOp::new(path.clone(), OpKind::DeleteRecord);
+    }
+    let payload = payload(message, qos);
+    let (document, form) = payload.read(limits);
+    let payload = Some(Payload { form, ..payload });
+    let expiry_s = message.properties.message_expiry_s;
+    WriteOp {
+        ttl: expiry_s.map(|s| std::time::Duration::from_secs(u64::from(s))),
+        ..WriteOp::new(path.clone(), OpKind::PutRecord { document, payload })
+    }
+}
+
+/// A message of the core.
+pub(crate) fn core_message(
+    message: &Message,
+    qos: Qos,
+    limits: &sapwood_value::Limits,
+) -> sapwood_core::Message {
+    let properties = &message.properties;
+    let mut said = sapwood_core::Message::from_payload(payload(message, qos), *limits);
+    said.qos = qos as u8;
+    said.expires_s = properties.message_expiry_s;
+    said.response_topic = properties.response_topic.as_ref().map(core_text);
+    said.correlation_data = properties.correlation_data.as_ref().map(kept);
+    said
+}
+
+fn payload(message: &Message, qos: Qos) -> Payload {
+    let properties = &message.properties;
+    let user_properties = properties.user_properties.iter();
+    Payload {
+        bytes: Some(kept(&message.payload)),
+        content_type: properties.content_type.as_ref().map(core_text),
+        payload_format: properties.payload_is_text.map(u8::from),
+        user_properties: user_properties
+            .map(|(name, value)| (core_text(&name), core_text(&value)))
+            .collect(),
+        qos: qos as u8,
+        ..Payload::default()
+    }
+}
+
+fn kept(bytes: &Bytes) -> Bytes {
+    if bytes.len() <= COPIED_BYTES_MAX {
+        Bytes::copy_from_slice(bytes)
+    } else {
+        bytes.clone()
+    }
+}
+
+fn core_text(text: &Text) -> sapwood_value::Text {
+    text.as_str().into()
+}
+
+/// The QoS at which an event was published. What was born elsewhere comes at the subscription's.
+pub(crate) fn qos(event: &Event) -> Qos {
+    let number = match event.kind {
+        EventKind::Message => event.message().map(|message| message.qos),
+        _ => event.payload().map(|payload| payload.qos),
+    };
+    number.and_then(Qos::from_u8).unwrap_or(Qos::ExactlyOnce)
+}
+
+/// Whether an event tells of a record, so that RETAIN is 1 where it goes as published.
+pub(crate) fn is_retained(event: &Event) -> bool {
+    event.kind != EventKind::Message
+}
+
+/// What an event says to a client; none if it says nothing, or the protocol can't say it.
+pub(crate) fn message(event: &Event) -> Option<Message> {
+    // Nobody has removed it: what is over just ends (design, 2.2).
+    if event.expired {
+        return None;
+    }
+    let (payload, properties) = match event.kind {
+        EventKind::Message | EventKind::Put => content(event),
+        EventKind::Delete => (Bytes::new(), MessageProperties::default()),
+        EventKind::Patch | EventKind::Reset | EventKind::Gap { .. } => return None,
+    };
+    Some(Message {
+        topic: topic::from_path(&event.path)?,
+        properties,
+        payload,
+    })
+}
+
+fn content(event: &Event) -> (Bytes, MessageProperties) {
+    let mut properties = MessageProperties::default();
+    if let Some(message) = event.message() {
+        properties.message_expiry_s = message.expires_s;
+        properties.response_topic = message.response_topic.as_deref().and_then(text);
+        properties.correlation_data = message.correlation_data.clone();
+    }
+    let (bytes, content_type) = match event.payload() {
+        Some(payload) => {
+            properties.payload_is_text = payload.payload_format.map(|format| format == 1);
+            properties.user_properties = user_properties(payload);
+            match &payload.bytes {
+                // As they came: nobody decodes them on this way.
+                Some(bytes) => (bytes.clone(), payload.content_type.clone()),
+                None => payload.encode(value(event).unwrap_or(&Value::Null)),
+            }
+        }
+        None => born_elsewhere(value(event)),
+    };
+    properties.content_type = content_type.as_deref().and_then(text);
+    (bytes, properties)
+}
+
+fn value(event: &Event) -> Option<&Value> {
+    match event.value() {
+        EventValue::Value(value) => Some(value),
+        EventValue::Absent | EventValue::Entries(_) => None,
+    }
+}
+
+/// What was not made from a payload: bytes as they are, all else as JSON.
+fn born_elsewhere(value: Option<&Value>) -> (Bytes, Option<sapwood_value::Text>) {
+    match value {
+        None => (Bytes::new(), None),
+        Some(Value::Bytes(blob)) => (blob.data.clone(), blob.media_type.clone()),
+        Some(value) => {
+            let mut out = Vec::with_capacity(value.estimated_bytes());
+            json::encode(value, &mut out);
+            (out.into(), Some("application/json".into()))
+        }
+    }
+}
+
+fn user_properties(payload: &Payload) -> UserProperties {
+    let mut properties = UserProperties::default();
+    for (name, value) in &payload.user_properties {
+        if let (Some(name), Some(value)) = (text(name), text(value)) {
+            properties.push(&name, &value);
+        }
+    }
+    properties
+}
+
+/// What is too long for the protocol, or has a NUL in it, it can't say.
+fn text(text: &str) -> Option<Text> {
+    Text::new(text).ok()
+}
+
+/// How a publish went (3.4.2.1).
+pub(crate) fn outcome(answer: &Result<Answer, WriteError>) -> ReasonCode {
+    match answer {
+        Ok(Answer::Published { receivers: 0 }) => ReasonCode::NoMatchingSubscribers,
+        Ok(
+            Answer::Published { .. } | Answer::Written(_) | Answer::Read(_) | Answer::Registered,
+        ) => ReasonCode::Success,
+        Err(error) => refusal(error.kind()),
+    }
+}
+
+/// What a client is told of a refused write.
+pub(crate) fn refusal(kind: ErrorKind) -> ReasonCode {
+    match kind {
+        ErrorKind::Denied => ReasonCode::NotAuthorized,
+        ErrorKind::Invalid => ReasonCode::TopicNameInvalid,
+        ErrorKind::TooLarge | ErrorKind::Busy | ErrorKind::Full => ReasonCode::QuotaExceeded,
+        ErrorKind::Conflict => ReasonCode::UnspecifiedError,
+        ErrorKind::Unavailable => ReasonCode::UnspecifiedError,
+    }
+}

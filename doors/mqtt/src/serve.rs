@@ -1,0 +1,520 @@
+//! One connection: bytes in, what the machine wants done, what the session is told, bytes out.
+//!
+//! All that is at hand goes out in one write: packets are encoded into a buffer of the thread, and only what the client does
+//! not take at once becomes the connection's own.
+
+mod leaving;
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use metrics::counter;
+use sapwood_core::{Delivery as Told, Event, EventKind, Limits, WatchId, Write};
+use sapwood_net::{Closed, Connection, Info, Signal};
+use tokio::time::Sleep;
+use tracing::debug;
+
+use crate::codec::{self, Decoder, Packet, Qos, ReasonCode};
+use crate::door::Site;
+use crate::joining::{Joined, join};
+use crate::link::{self, Link};
+use crate::machine::{
+    Accepted, Action, Connecting, Delivered, Delivery, Machine, Publication, Subscribing, Tag,
+    Unsubscribing,
+};
+use crate::map;
+use crate::registry::Claim;
+use crate::shared;
+
+/// How often a connection goes on with what has come meanwhile before others have their turn.
+const ROUNDS_MAX: usize = 16;
+
+/// How long a client may take for what is said last.
+const PARTING_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Joining = BoxFuture<'static, Result<(Joined, Accepted), ReasonCode>>;
+
+/// One client.
+pub(crate) struct Client {
+    site: Arc<Site>,
+    info: Arc<Info>,
+    link: Link,
+    inbound: BytesMut,
+    decoder: Decoder,
+    machine: Machine,
+    actions: Vec<Action>,
+    /// The client is about to be let in.
+    joining: Option<Joining>,
+    joined: Option<Box<Joined>>,
+    /// Another connection has the client id.
+    claim: Option<Claim>,
+    told: Vec<Told>,
+    /// What the machine has no room for.
+    waiting: VecDeque<Delivery>,
+    /// Publishes whose outcome has not come, by the core's tag.
+    open: VecDeque<(u64, Tag)>,
+    last_tag: u64,
+    timer: Option<Pin<Box<Sleep>>>,
+    closing: Option<Closed>,
+    sent: u64,
+}
+
+impl Client {
+    pub(crate) fn new(site: Arc<Site>, connection: Connection) -> Self {
+        let now = Instant::now();
+        Self {
+            link: Link::new(connection.transport),
+            info: connection.info,
+            inbound: BytesMut::new(),
+            decoder: Decoder::new(site.config.first_limits()),
+            machine: Machine::new(Arc::clone(&site.settings), now),
+            actions: Vec::new(),
+            joining: None,
+            joined: None,
+            claim: None,
+            told: Vec::new(),
+            waiting: VecDeque::new(),
+            open: VecDeque::new(),
+            last_tag: 0,
+            timer: None,
+            closing: None,
+            sent: 0,
+            site,
+        }
+    }
+
+    /// Serves the connection until it ends, and sees to what it leaves.
+    pub(crate) async fn serve(mut self) -> Closed {
+        let closed = poll_fn(|cx| {
+            let mut out = link::borrow();
+            let polled = self.poll(cx, &mut out);
+            link::give_back(out);
+            polled
+        })
+        .await;
+        self.end(closed).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Closed> {
+        let now = Instant::now();
+        for _ in 0..ROUNDS_MAX {
+            if let Some(closed) = self.heed(cx, now, out) {
+                return Poll::Ready(closed);
+            }
+            let mut goes_on = self.poll_join(cx, now, out);
+            goes_on |= self.poll_session(cx, now, out);
+            match self.poll_input(cx, now, out) {
+                Ok(read) => goes_on |= read,
+                Err(closed) => return Poll::Ready(closed),
+            }
+            goes_on |= self.poll_timer(cx, now, out);
+            let had_room = self.has_room(out);
+            match self.link.poll_send(cx, out) {
+                Poll::Ready(Err(_)) => return Poll::Ready(Closed::Lost),
+                Poll::Ready(Ok(())) if self.is_done() => return Poll::Ready(self.how_closed()),
+                // What waited for room has not been looked at.
+                Poll::Ready(Ok(())) => goes_on |= !had_room,
+                Poll::Pending => {}
+            }
+            if !goes_on {
+                self.rest();
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// What has ended the connection, and that a join that has begun is seen through.
+    fn is_done(&self) -> bool {
+        self.machine.is_closed() && self.joining.is_none()
+    }
+
+    fn how_closed(&self) -> Closed {
+        self.closing.unwrap_or(Closed::Orderly)
+    }
+
+    /// Gives back the memory that a connection at rest does not need.
+    fn rest(&mut self) {
+        if self.inbound.is_empty() && self.inbound.capacity() > 0 {
+            self.inbound = BytesMut::new();
+        }
+        self.told.shrink_to(4);
+        self.actions.shrink_to(4);
+        self.waiting.shrink_to(0);
+        self.open.shrink_to(4);
+        self.site
+            .metrics
+            .sent
+            .increment(std::mem::take(&mut self.sent));
+    }
+
+    /// What the server, or another connection, has to say to this one.
+    fn heed(&mut self, cx: &mut Context<'_>, now: Instant, out: &mut BytesMut) -> Option<Closed> {
+        match self.link.life().poll_signal(cx) {
+            Poll::Ready(Signal::Expired) if self.joining.is_none() => return Some(Closed::Lost),
+            Poll::Ready(Signal::Drain) => {
+                self.close(ReasonCode::ServerShuttingDown, Closed::Drained, now, out);
+            }
+            Poll::Ready(Signal::Expired) | Poll::Pending => {}
+        }
+        if let Some(joined) = &mut self.joined
+            && self.claim.is_none()
+            && let Poll::Ready(claim) = joined.claimed.poll_unpin(cx)
+        {
+            self.claim = claim.ok();
+            self.close(ReasonCode::SessionTakenOver, Closed::Orderly, now, out);
+            // Whoever comes next does not wait until a client that may be dead has taken this.
+            drop(self.link.poll_send(cx, out));
+            return Some(Closed::Orderly);
+        }
+        None
+    }
+
+    fn close(&mut self, reason: ReasonCode, closed: Closed, now: Instant, out: &mut BytesMut) {
+        if !self.machine.is_closed() {
+            self.closing.get_or_insert(closed);
+            self.machine.close(reason, &mut self.actions);
+            self.act(now, out);
+        }
+    }
+
+    fn poll_join(&mut self, cx: &mut Context<'_>, now: Instant, out: &mut BytesMut) -> bool {
+        let Some(joining) = &mut self.joining else {
+            return false;
+        };
+        let Poll::Ready(joined) = joining.poll_unpin(cx) else {
+            return false;
+        };
+        self.joining = None;
+        match joined {
+            Ok((joined, accepted)) => {
+                debug!(connection = self.info.id, peer = %self.info.peer, client_id = joined.client_id, transport = self.link.name(), "mqtt client connected");
+                self.joined = Some(Box::new(joined));
+                self.link.has_begun();
+                self.decoder.set_limits(self.site.config.limits());
+                self.machine.accepted(accepted, now, &mut self.actions);
+            }
+            Err(reason) => {
+                self.closing.get_or_insert(Closed::Refused("not let in"));
+                self.machine.refused(reason, None, &mut self.actions);
+            }
+        }
+        self.act(now, out);
+        true
+    }
+
+    /// Whether the client takes what is written, so that there may be more.
+    fn has_room(&self, out: &BytesMut) -> bool {
+        self.link.waiting() + out.len() < self.site.config.outbound_bytes_max
+    }
+
+    /// Takes what the session is told. While the client takes nothing more, it stays in the session's outbox, which is
+    /// bounded.
+    fn poll_session(&mut self, cx: &mut Context<'_>, now: Instant, out: &mut BytesMut) -> bool {
+        self.deliver_waiting(now, out);
+        if !self.has_room(out) || !self.waiting.is_empty() || !self.machine.is_connected() {
+            return false;
+        }
+        let Some(joined) = &mut self.joined else {
+            return false;
+        };
+        let mut told = std::mem::take(&mut self.told);
+        let any = joined.kept.session.poll_next(cx, &mut told).is_ready();
+        for one in told.drain(..) {
+            match one {
+                Told::Event { watch, event } => self.tell(watch, &event, now, out),
+                Told::Answer { tag, answer } => self.outcome(tag, map::outcome(&answer), now, out),
+            }
+        }
+        self.told = told;
+        any
+    }
+
+    /// Hands the machine what it had no room for.
+    fn deliver_waiting(&mut self, now: Instant, out: &mut BytesMut) {
+        while self.machine.room() > 0
+            && let Some(delivery) = self.waiting.pop_front()
+        {
+            self.deliver(delivery, now, out);
+        }
+    }
+
+    fn tell(&mut self, watch: WatchId, event: &Arc<Event>, now: Instant, out: &mut BytesMut) {
+        let Some(joined) = &mut self.joined else {
+            return;
+        };
+        if let EventKind::Gap { dropped } = event.kind {
+            return self.fell_behind(dropped, now, out);
+        }
+        let kept = &mut *joined.kept;
+        let how = kept
+            .subscriptions
+            .how(watch, event, &mut kept.session, &kept.database);
+        let Some((how, message)) = how.zip(shared::published(event, now)) else {
+            return;
+        };
+        if how.qos == Qos::AtMostOnce && self.waiting.is_empty() {
+            let ids = how.ids.as_slice();
+            let written = self.machine.write_now(&message, how.retain, ids, now, out);
+            if let Some(written) = written {
+                self.sent += u64::from(written == Delivered::Sent);
+                return;
+            }
+        }
+        kept.references += 1;
+        let delivery = Delivery {
+            message,
+            qos: how.qos,
+            retain: how.retain,
+            subscription_ids: how.ids,
+            reference: kept.references,
+        };
+        if self.waiting.is_empty() {
+            self.deliver(delivery, now, out);
+        } else {
+            self.waiting.push_back(delivery);
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery, now: Instant, out: &mut BytesMut) {
+        match self.machine.deliver(delivery, now, &mut self.actions) {
+            Delivered::Full(delivery) => self.waiting.push_front(delivery),
+            Delivered::Sent | Delivered::Queued | Delivered::Dropped => {}
+        }
+        self.act(now, out);
+    }
+
+    /// The session's outbox was full, and messages were dropped. Of those at QoS 1 and 2 a client must not miss any
+    /// without a word (L7).
+    fn fell_behind(&mut self, dropped: u64, now: Instant, out: &mut BytesMut) {
+        counter!("sapwood_mqtt_dropped_total", "reason" => "outbox").increment(dropped);
+        let acknowledged = self
+            .joined
+            .as_ref()
+            .is_some_and(|joined| joined.kept.subscriptions.any_acknowledged());
+        if acknowledged && (!self.waiting.is_empty() || self.machine.room() == 0) {
+            Limits::met("mqtt.queued_max");
+            let closed = Closed::Refused("too slow for its subscriptions");
+            self.close(ReasonCode::QuotaExceeded, closed, now, out);
+        }
+    }
+
+    fn outcome(&mut self, tag: u64, reason: ReasonCode, now: Instant, out: &mut BytesMut) {
+        if let Some(tag) = self.take_open(tag) {
+            self.machine.written(tag, reason, &mut self.actions);
+            self.act(now, out);
+        }
+    }
+
+    /// The machine's tag of what was asked for. Outcomes come in the order of the publishes, but for those that are refused
+    /// at once.
+    fn take_open(&mut self, tag: u64) -> Option<Tag> {
+        let at = self.open.iter().position(|(open, _)| *open == tag)?;
+        self.open.remove(at).map(|(_, tag)| tag)
+    }
+
+    /// Reads and carries out what has come; whether there was anything.
+    fn poll_input(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        out: &mut BytesMut,
+    ) -> Result<bool, Closed> {
+        if !self.takes_input(out) {
+            return Ok(false);
+        }
+        let mut any = self.decode(now, out);
+        if self.takes_input(out) {
+            match self.link.poll_read(cx, &mut self.inbound) {
+                Poll::Ready(Ok(())) => {
+                    self.decode(now, out);
+                    any = true;
+                }
+                Poll::Ready(Err(closed)) => return Err(closed),
+                Poll::Pending => {}
+            }
+        }
+        Ok(any)
+    }
+
+    fn takes_input(&self, out: &BytesMut) -> bool {
+        self.machine.wants_input() && self.has_room(out)
+    }
+
+    /// Takes packets off the buffer; whether there was one.
+    fn decode(&mut self, now: Instant, out: &mut BytesMut) -> bool {
+        let mut any = false;
+        while self.takes_input(out) {
+            match self.decoder.decode(&mut self.inbound) {
+                Ok(Some(packet)) => {
+                    any = true;
+                    self.site
+                        .metrics
+                        .received
+                        .increment(u64::from(matches!(packet, Packet::Publish(_))));
+                    self.machine.received(packet, now, &mut self.actions);
+                }
+                Ok(None) => break,
+                Err(fault) => {
+                    self.closing.get_or_insert(Closed::Refused(fault.what));
+                    let version = self.decoder.version();
+                    self.machine.faulted(&fault, version, &mut self.actions);
+                }
+            }
+            self.act(now, out);
+        }
+        any
+    }
+
+    /// Carries out what the machine wants, in order.
+    fn act(&mut self, now: Instant, out: &mut BytesMut) {
+        while !self.actions.is_empty() {
+            let mut actions = std::mem::take(&mut self.actions);
+            for action in actions.drain(..) {
+                self.act_on(action, now, out);
+            }
+            if self.actions.is_empty() {
+                self.actions = actions;
+            }
+        }
+    }
+
+    fn act_on(&mut self, action: Action, _now: Instant, out: &mut BytesMut) {
+        let version = self.machine.version();
+        match action {
+            Action::Connect(connecting) => self.connect(connecting),
+            Action::Publish(publication) => self.publish(*publication),
+            Action::Subscribe(subscribing) => self.subscribe(*subscribing),
+            Action::Unsubscribe(unsubscribing) => self.unsubscribe(&unsubscribing),
+            Action::Send(packet) => {
+                let encoded = codec::encode(&packet, version, out);
+                debug_assert!(encoded.is_ok(), "the machine sends what can be said");
+            }
+            Action::Deliver(deliver) => {
+                self.sent += 1;
+                deliver.write(version, out);
+            }
+            // Only durable sessions keep anything, and none is durable yet.
+            Action::Keep { .. } => {}
+            Action::Close => {
+                let is_fault = self.machine.counts().faults > 0;
+                self.closing.get_or_insert(if is_fault {
+                    Closed::Refused("broke the protocol")
+                } else {
+                    Closed::Orderly
+                });
+                // Who takes nothing of what was said last is not waited for.
+                self.link.life().expire_in(PARTING_TIMEOUT);
+            }
+        }
+    }
+
+    fn connect(&mut self, connecting: Box<Connecting>) {
+        let (site, info) = (Arc::clone(&self.site), Arc::clone(&self.info));
+        self.joining = Some(join(site, connecting, info).boxed());
+    }
+
+    fn publish(&mut self, publication: Publication) {
+        let Some(joined) = &mut self.joined else {
+            return;
+        };
+        let Publication {
+            tag,
+            path,
+            message,
+            qos,
+            retain,
+            ..
+        } = publication;
+        if path.first() == Some("$SYS") {
+            // 4.7.2-1: it is the server's.
+            self.machine
+                .written(tag, ReasonCode::NotAuthorized, &mut self.actions);
+            return;
+        }
+        self.last_tag += 1;
+        self.open.push_back((self.last_tag, tag));
+        let session = &mut joined.kept.session;
+        let limits = joined.kept.database.limits().decoder();
+        if retain {
+            let write = Write {
+                ops: vec![map::record_write(&path, &message, qos, &limits)],
+                conditions: Vec::new(),
+            };
+            session.submit(self.last_tag, write);
+        } else {
+            let message = map::core_message(&message, qos, &limits);
+            session.submit_publish(self.last_tag, path, message);
+        }
+    }
+
+    fn subscribe(&mut self, subscribing: Subscribing) {
+        let Some(joined) = &mut self.joined else {
+            return;
+        };
+        let kept = &mut *joined.kept;
+        let mut reasons = Vec::with_capacity(subscribing.subscriptions.len());
+        for asked in subscribing.subscriptions {
+            reasons.push(kept.subscriptions.add(
+                asked,
+                subscribing.subscription_id,
+                &mut kept.session,
+                &kept.database,
+                self.site.config.subscriptions_max,
+            ));
+        }
+        self.machine
+            .subscribed(subscribing.tag, &reasons, &mut self.actions);
+    }
+
+    fn unsubscribe(&mut self, unsubscribing: &Unsubscribing) {
+        let Some(joined) = &mut self.joined else {
+            return;
+        };
+        let kept = &mut *joined.kept;
+        let mut reasons = Vec::with_capacity(unsubscribing.filters.len());
+        for (text, _) in &unsubscribing.filters {
+            reasons.push(if kept.subscriptions.remove(text, &mut kept.session) {
+                ReasonCode::Success
+            } else {
+                ReasonCode::NoSubscriptionExisted
+            });
+        }
+        self.machine
+            .unsubscribed(unsubscribing.tag, &reasons, &mut self.actions);
+    }
+
+    /// Sees to the machine's deadline. The timer is set anew only when it has gone off: packets put the deadline off all
+    /// the time.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant, out: &mut BytesMut) -> bool {
+        let Some(deadline) = self.machine.deadline().filter(|_| self.joining.is_none()) else {
+            self.timer = None;
+            return false;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        if deadline < timer.deadline().into_std() {
+            timer.as_mut().reset(deadline.into());
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if deadline <= now {
+                self.timer = None;
+                self.machine.tick(now, &mut self.actions);
+                self.closing.get_or_insert(Closed::Lost);
+                self.act(now, out);
+                return true;
+            }
+            timer.as_mut().reset(deadline.into());
+        }
+        false
+    }
+}

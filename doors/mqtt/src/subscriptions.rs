@@ -1,0 +1,327 @@
+//! A session's subscriptions: what comes by which of them, and how.
+
+use std::sync::Arc;
+
+use sapwood_core::{
+    Claims, Database, Event, EventKind, Limits, Session, Start, WatchError, WatchId, WatchSpec,
+};
+use sapwood_tree::{FilterIndex, Path};
+
+use crate::codec::{Qos, ReasonCode, RetainHandling, SubscriptionId, Text};
+use crate::machine::{Subscription, SubscriptionIds};
+use crate::map;
+
+/// With more subscriptions than this, those that match a topic are found by an index.
+const INDEXED: usize = 16;
+
+/// How many watches that only tell a first state again are kept at most.
+const AGAIN_MAX: usize = 32;
+
+/// All subscriptions of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    /// In the order of their watches, which grow.
+    all: Vec<Entry>,
+    index: FilterIndex<WatchId>,
+    /// The watches that are telling their first state.
+    first: Vec<First>,
+    /// Watches beside a subscription's own that tell its first state again; which subscription.
+    again: Vec<(WatchId, WatchId)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    watch: WatchId,
+    id: Option<SubscriptionId>,
+    asked: Subscription,
+}
+
+/// A first state on its way.
+#[derive(Debug)]
+struct First {
+    watch: WatchId,
+    /// The commit that it is the state of, at the latest.
+    until: u64,
+    /// Whether it goes out as such: where a watch begins again because its client was slow, it goes out as changes.
+    retain: bool,
+}
+
+/// How an event goes out.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct How {
+    pub(crate) qos: Qos,
+    pub(crate) retain: bool,
+    pub(crate) ids: SubscriptionIds,
+}
+
+impl Subscriptions {
+    /// Whether anything is to be delivered at QoS 1 or 2.
+    pub(crate) fn any_acknowledged(&self) -> bool {
+        self.all
+            .iter()
+            .any(|entry| entry.asked.qos.is_acknowledged())
+    }
+
+    /// Subscribes, or changes the subscription of the same filter (3.8.4-3); what is granted, or why not.
+    pub(crate) fn add(
+        &mut self,
+        asked: Subscription,
+        id: Option<SubscriptionId>,
+        session: &mut Session,
+        database: &Database,
+        max: usize,
+    ) -> ReasonCode {
+        let granted = granted(asked.qos);
+        let same = |entry: &Entry| entry.asked.text == asked.text;
+        let first = self.all.iter().position(same);
+        let known = first.and_then(|at| self.all.get_mut(at));
+        if let Some(entry) = known {
+            let again =
+                asked.retain_handling == RetainHandling::Send && asked.filter.share.is_none();
+            let watch = entry.watch;
+            (entry.asked, entry.id) = (asked, id);
+            let spec = WatchSpec::Topic(entry.asked.filter.filter.clone());
+            if again {
+                self.tell_again(watch, spec, session, database);
+            }
+            return granted;
+        }
+        if asked.filter.share.is_some() {
+            return ReasonCode::SharedSubscriptionsNotSupported;
+        }
+        if self.all.len() >= max {
+            Limits::met("mqtt.subscriptions_max");
+            return ReasonCode::QuotaExceeded;
+        }
+        let (spec, start) = watch_of(&asked);
+        let watch = match watch(&spec, &start, session) {
+            Ok(watch) => watch,
+            Err(reason) => return reason,
+        };
+        if start == Start::State {
+            self.first.push(First {
+                watch,
+                until: newest(database),
+                retain: true,
+            });
+        }
+        if asked.filter.share.is_none() {
+            self.index.insert(&asked.filter.filter, watch);
+        }
+        self.all.push(Entry { watch, id, asked });
+        granted
+    }
+
+    /// Has the first state of a subscription told once more, by a watch beside its own: what its own is told meanwhile
+    /// is not disturbed.
+    fn tell_again(
+        &mut self,
+        of: WatchId,
+        spec: WatchSpec,
+        session: &mut Session,
+        database: &Database,
+    ) {
+        if self.again.len() >= AGAIN_MAX {
+            let (oldest, _) = self.again.remove(0);
+            self.first.retain(|first| first.watch != oldest);
+            session.unwatch(oldest);
+        }
+        let Ok(watch) = session.watch(spec, Start::State) else {
+            return;
+        };
+        self.again.push((watch, of));
+        self.first.push(First {
+            watch,
+            until: newest(database),
+            retain: true,
+        });
+    }
+
+    /// Ends a subscription; `false` if there is none of that filter.
+    pub(crate) fn remove(&mut self, text: &Text, session: &mut Session) -> bool {
+        let Some(at) = self.all.iter().position(|entry| entry.asked.text == *text) else {
+            return false;
+        };
+        let entry = self.all.remove(at);
+        self.index.remove(&entry.asked.filter.filter, &entry.watch);
+        session.unwatch(entry.watch);
+        self.first.retain(|first| first.watch != entry.watch);
+        let again = self.again.extract_if(.., |(_, of)| *of == entry.watch);
+        for (watch, _) in again.collect::<Vec<_>>() {
+            self.first.retain(|first| first.watch != watch);
+            session.unwatch(watch);
+        }
+        true
+    }
+
+    /// How an event goes out; `None` if it does not. It came by this watch, but once for all that match.
+    pub(crate) fn how(
+        &mut self,
+        watch: WatchId,
+        event: &Arc<Event>,
+        session: &mut Session,
+        database: &Database,
+    ) -> Option<How> {
+        match event.kind {
+            EventKind::Reset => {
+                self.begins_again(watch, database);
+                return None;
+            }
+            EventKind::Put | EventKind::Delete | EventKind::Message => {}
+            EventKind::Patch | EventKind::Gap { .. } => return None,
+        }
+        let published = map::qos(event);
+        if event.kind != EventKind::Message
+            && let Some(retain) = self.is_first(watch, event)
+        {
+            let entry = self.entry(self.owner(watch))?;
+            let how = How {
+                qos: published.min(entry.asked.qos),
+                retain,
+                ids: entry.id.map_or(SubscriptionIds::None, SubscriptionIds::One),
+            };
+            if event.version.is_some() {
+                self.has_told_again(watch, session);
+            }
+            return Some(how);
+        }
+        let own = event.origin == Some(session.id());
+        self.live(watch, event, published, own)
+    }
+
+    /// The watch of the subscription that a watch belongs to.
+    fn owner(&self, watch: WatchId) -> WatchId {
+        let again = self.again.iter().find(|(again, _)| *again == watch);
+        again.map_or(watch, |(_, of)| *of)
+    }
+
+    /// Ends a watch that was there for its first state only.
+    fn has_told_again(&mut self, watch: WatchId, session: &mut Session) {
+        if let Some(at) = self.again.iter().position(|(again, _)| *again == watch) {
+            self.again.swap_remove(at);
+            session.unwatch(watch);
+        }
+    }
+
+    fn live(&self, watch: WatchId, event: &Event, published: Qos, is_own: bool) -> Option<How> {
+        let retained = map::is_retained(event);
+        let takes = |entry: &Entry| !(is_own && entry.asked.no_local);
+        if let Some(entry) = self.entry(watch)
+            && (entry.asked.filter.share.is_some() || self.all.len() == 1)
+        {
+            return takes(entry).then(|| How {
+                qos: published.min(entry.asked.qos),
+                retain: retained && entry.asked.retain_as_published,
+                ids: entry.id.map_or(SubscriptionIds::None, SubscriptionIds::One),
+            });
+        }
+        let mut how: Option<How> = None;
+        let mut ids = Vec::new();
+        self.for_each_match(&event.path, |entry| {
+            if !takes(entry) {
+                return;
+            }
+            let qos = published.min(entry.asked.qos);
+            let retain = retained && entry.asked.retain_as_published;
+            ids.extend(entry.id);
+            let how = how.get_or_insert(How {
+                qos,
+                retain,
+                ids: SubscriptionIds::None,
+            });
+            how.qos = how.qos.max(qos);
+            how.retain |= retain;
+        });
+        let ids = match *ids {
+            [] => SubscriptionIds::None,
+            [one] => SubscriptionIds::One(one),
+            _ => SubscriptionIds::Many(ids.into()),
+        };
+        how.map(|how| How { ids, ..how })
+    }
+
+    /// The subscriptions whose filter matches and is not shared.
+    fn for_each_match<'a>(&'a self, path: &Path, mut each: impl FnMut(&'a Entry)) {
+        if self.all.len() <= INDEXED {
+            let plain = self
+                .all
+                .iter()
+                .filter(|entry| entry.asked.filter.share.is_none());
+            plain
+                .filter(|entry| entry.asked.filter.filter.matches(path))
+                .for_each(each);
+            return;
+        }
+        self.index.for_each_match(path, |watch| {
+            if let Some(entry) = self.entry(*watch) {
+                each(entry);
+            }
+        });
+    }
+
+    fn entry(&self, watch: WatchId) -> Option<&Entry> {
+        let at = self
+            .all
+            .binary_search_by_key(&watch, |entry| entry.watch)
+            .ok()?;
+        self.all.get(at)
+    }
+
+    /// Whether an event belongs to a first state; then, whether it goes out as such. The last one of a first state bears
+    /// its commit.
+    fn is_first(&mut self, watch: WatchId, event: &Event) -> Option<bool> {
+        let at = self.first.iter().position(|first| first.watch == watch)?;
+        let first = self.first.get(at)?;
+        let (until, retain) = (first.until, first.retain);
+        let Some(version) = &event.version else {
+            return Some(retain);
+        };
+        self.first.swap_remove(at);
+        (version.seq <= until).then_some(retain)
+    }
+
+    fn begins_again(&mut self, watch: WatchId, database: &Database) {
+        self.first.retain(|first| first.watch != watch);
+        self.first.push(First {
+            watch,
+            until: newest(database),
+            retain: false,
+        });
+    }
+}
+
+fn granted(qos: Qos) -> ReasonCode {
+    match qos {
+        Qos::AtMostOnce => ReasonCode::Success,
+        Qos::AtLeastOnce => ReasonCode::GrantedQos1,
+        Qos::ExactlyOnce => ReasonCode::GrantedQos2,
+    }
+}
+
+/// What a new subscription watches, and from where on (3.3.1-9 to 3.3.1-11; 4.8.2-5 for shared ones).
+fn watch_of(asked: &Subscription) -> (WatchSpec, Start) {
+    let filter = asked.filter.filter.clone();
+    match &asked.filter.share {
+        Some(_) => (WatchSpec::Topic(filter), Start::Now),
+        None if asked.retain_handling == RetainHandling::DoNotSend => {
+            (WatchSpec::Topic(filter), Start::Now)
+        }
+        None => (WatchSpec::Topic(filter), Start::State),
+    }
+}
+
+fn watch(spec: &WatchSpec, start: &Start, session: &mut Session) -> Result<WatchId, ReasonCode> {
+    session
+        .watch(spec.clone(), start.clone())
+        .map_err(|error| match error {
+            WatchError::Denied => ReasonCode::NotAuthorized,
+            WatchError::TooMany { .. } => ReasonCode::QuotaExceeded,
+            _ => ReasonCode::UnspecifiedError,
+        })
+}
+
+/// The newest commit. A first state that was asked for before is of this one, or an older one.
+fn newest(database: &Database) -> u64 {
+    let reading = database.read(&Claims::anonymous(), &Path::root());
+    reading.map_or(u64::MAX, |reading| reading.version().seq)
+}

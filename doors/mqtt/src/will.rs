@@ -1,0 +1,64 @@
+//! Wills (3.1.2.5).
+//!
+//! A will is what a session of its own leaves to be done at its end: so it is durable before its client is let in, is
+//! published also where the server dies, and does not hang on the life of the client's session.
+
+use sapwood_core::{Answer, AtEnd, Connect, Database, Delivery, Session};
+use sapwood_tree::Path;
+
+use crate::codec::{self, ReasonCode};
+use crate::map;
+
+/// What is to be published when a client is gone.
+#[derive(Debug)]
+pub(crate) struct Will {
+    session: Session,
+}
+
+impl Will {
+    /// Registers a will; it is as durable as the database when this returns.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub(crate) async fn arm(
+        database: &Database,
+        connect: Connect,
+        path: &Path,
+        will: &codec::Will,
+    ) -> Result<Self, ReasonCode> {
+        let limits = database.limits().decoder();
+        let at_end = if will.retain {
+            AtEnd::Write(map::record_write(path, &will.message, will.qos, &limits))
+        } else {
+            let message = map::core_message(&will.message, will.qos, &limits);
+            AtEnd::Publish(path.clone(), message)
+        };
+        let mut session = database.connect(connect);
+        session.submit_at_end(0, &at_end);
+        let mut answers = Vec::new();
+        session.next(&mut answers).await;
+        match answers.pop() {
+            Some(Delivery::Answer {
+                answer: Ok(Answer::Registered | Answer::Written(_)),
+                ..
+            }) => Ok(Self { session }),
+            Some(Delivery::Answer {
+                answer: Err(error), ..
+            }) => Err(map::refusal(error.kind())),
+            _ => Err(ReasonCode::UnspecifiedError),
+        }
+    }
+
+    /// Publishes it.
+    pub(crate) async fn publish(self) {
+        self.session.close().await;
+    }
+
+    /// Forgets it.
+    pub(crate) async fn discard(mut self) {
+        self.session.forget_at_end(0);
+        let mut answers = Vec::new();
+        self.session.next(&mut answers).await;
+        self.session.close().await;
+    }
+}

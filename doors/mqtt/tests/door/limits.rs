@@ -1,0 +1,178 @@
+//! What a client may take, and what it is told at the limit (reliability, L1 to L8).
+
+use std::io::Write;
+
+use bytes::Bytes;
+use sapwood_mqtt::MqttConfig;
+use sapwood_mqtt::codec::{ConnectProperties, Packet, Version};
+
+use crate::server::{Q0, Q1, Q2, Server, filter, hello, publish};
+
+#[test]
+fn a_packet_above_the_limit_ends_the_connection() {
+    // 3.2.2-15
+    let config = MqttConfig {
+        packet_bytes_max: 1000,
+        ..MqttConfig::default()
+    };
+    let server = Server::with(config);
+    let (mut client, connack) = server.connect_as(hello(Version::V5, "c"));
+    assert_eq!(
+        connack.properties.packet_bytes_max.map(u32::from),
+        Some(1000)
+    );
+    client.say("a", &"x".repeat(2000));
+    assert_eq!(client.ends(), 0x95);
+}
+
+#[test]
+fn before_connect_a_client_may_send_little() {
+    // L2
+    let server = Server::start();
+    let mut client = server.open(Version::V5);
+    client.stream.write_all(&[0x10, 0xff, 0xff, 0x7f]).unwrap();
+    client.stream.write_all(&[0; 1000]).unwrap();
+    assert!(matches!(client.next(), None | Some(Packet::Connack(_))));
+}
+
+#[test]
+fn a_payload_of_megabytes_goes_through_whole() {
+    let server = Server::start();
+    let mut client = server.connect("c");
+    client.subscribe("big", Q1);
+    let mut sent = publish("big", "", Q0, 0);
+    sent.message.payload = Bytes::from(vec![7; 4 << 20]);
+    for retain in [false, true] {
+        let mut sent = sent.clone();
+        sent.retain = retain;
+        client.send(Packet::Publish(sent.clone()));
+        assert_eq!(client.publish().message.payload, sent.message.payload);
+    }
+}
+
+#[test]
+fn filters_and_subscriptions_are_bounded() {
+    // L8
+    let config = MqttConfig {
+        subscriptions_max: 3,
+        filters_max: 2,
+        ..MqttConfig::default()
+    };
+    let server = Server::with(config);
+    let mut client = server.connect("c");
+    let both = |one, other| vec![filter(one, Q0), filter(other, Q1)];
+    assert_eq!(client.subscribe_with(both("a", "b"), None), [0, 1]);
+    assert_eq!(client.subscribe_with(both("c", "d"), None), [0, 0x97]);
+    assert_eq!(client.subscribe_with(both("a", "d"), None), [0, 0x97]);
+    client.unsubscribe("a");
+    assert_eq!(client.subscribe_with(both("d", "e"), None), [0, 0x97]);
+    let mut three = both("a", "b");
+    three.push(filter("c", Q2));
+    client.send(Packet::Subscribe(sapwood_mqtt::codec::Subscribe {
+        packet_id: crate::server::id(1),
+        properties: sapwood_mqtt::codec::SubscribeProperties::default(),
+        filters: three,
+    }));
+    assert_eq!(client.ends(), 0x97);
+}
+
+#[test]
+fn more_in_flight_than_the_receive_maximum_ends_the_connection() {
+    // 3.3.4-7
+    let config = MqttConfig {
+        receive_maximum: 2,
+        ..MqttConfig::default()
+    };
+    let server = Server::with(config);
+    let mut client = server.connect("c");
+    for number in 1..=3 {
+        client.send(Packet::Publish(publish("a", "x", Q2, number)));
+    }
+    assert_eq!(client.ends(), 0x93);
+}
+
+#[test]
+fn a_client_s_receive_maximum_is_kept_to() {
+    // 3.3.4-9
+    let server = Server::start();
+    let mut connect = hello(Version::V5, "c");
+    connect.properties = ConnectProperties {
+        receive_maximum: std::num::NonZeroU16::new(2),
+        ..ConnectProperties::default()
+    };
+    let (mut client, _) = server.connect_as(connect);
+    client.subscribe("a", Q1);
+    let mut other = server.connect("o");
+    for n in 0..10 {
+        other.say_surely("a", &n.to_string());
+    }
+    let (one, two) = (client.publish(), client.publish());
+    client.silent();
+    for publish in [one, two] {
+        let packet_id = publish.packet_id.unwrap();
+        client.send(Packet::Puback(sapwood_mqtt::codec::Ack::new(
+            packet_id,
+            sapwood_mqtt::codec::ReasonCode::Success,
+        )));
+    }
+    for n in 2..10 {
+        assert_eq!(client.told(), format!("a {n} q1"));
+    }
+}
+
+#[test]
+fn a_reader_that_reads_nothing_disturbs_nobody() {
+    // S3
+    let server = Server::start();
+    let mut slow = server.connect("slow");
+    slow.subscribe("a", Q0);
+    let mut good = server.connect("good");
+    good.subscribe("a", Q0);
+    let mut publisher = server.connect("p");
+    let payload = "x".repeat(10_000);
+    for n in 0..3000 {
+        publisher.say("a", &format!("{n} {payload}"));
+        if n % 50 == 49 {
+            // The good one keeps up.
+            for _ in 0..50 {
+                good.told();
+            }
+        }
+    }
+    // The slow one has lost some, and goes on with what is new.
+    let mut told = 0;
+    loop {
+        publisher.say("a", "last");
+        if slow.publish().message.payload == "last" {
+            break;
+        }
+        told += 1;
+    }
+    assert!(told < 3000);
+}
+
+#[test]
+fn topic_aliases_work_both_ways() {
+    // 3.3.2.3.4
+    let server = Server::start();
+    let mut connect = hello(Version::V5, "c");
+    connect.properties.topic_alias_maximum = Some(5);
+    let (mut client, connack) = server.connect_as(connect);
+    assert_eq!(connack.properties.topic_alias_maximum, Some(16));
+    client.subscribe("a/b", Q0);
+    for topic in ["a/b", ""] {
+        let mut sent = publish(topic, "x", Q0, 0);
+        sent.topic_alias = Some(3);
+        client.send(Packet::Publish(sent));
+    }
+    let (one, two) = (client.publish(), client.publish());
+    assert_eq!(one.message.topic.as_str(), "a/b");
+    assert_eq!(
+        (two.message.topic.as_str(), two.topic_alias),
+        ("", one.topic_alias)
+    );
+    let mut sent = publish("a/b", "x", Q0, 0);
+    sent.topic_alias = Some(17);
+    client.send(Packet::Publish(sent));
+    assert_eq!(client.ends(), 0x94);
+}

@@ -1,0 +1,13 @@
+//! The door, through its socket.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that can't go on has failed, and its helpers with it"
+)]
+
+mod connecting;
+mod limits;
+mod publishing;
+mod server;
+mod sessions;
+mod subscribing;
+mod wills;

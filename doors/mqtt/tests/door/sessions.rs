@@ -1,0 +1,217 @@
+//! Sessions that outlive their connections (4.1, 4.4).
+
+use std::time::Duration;
+
+use sapwood_mqtt::MqttConfig;
+use sapwood_mqtt::codec::{
+    Ack, ConnectProperties, Disconnect, DisconnectProperties, Packet, ReasonCode, Version,
+};
+
+use crate::server::{Q0, Q1, Q2, Server, hello, id, lasting, publish, spell};
+
+#[test]
+fn a_kept_session_finds_its_subscriptions_and_what_it_missed() {
+    // 3.1.2-5, 4.1.0-1
+    let server = Server::start();
+    let (mut client, connack) = server.connect_as(lasting("c"));
+    assert!(!connack.session_present);
+    client.subscribe("a/#", Q1);
+    client.leave();
+    let mut other = server.connect("o");
+    other.say_surely("a/1", "one");
+    other.say("a/2", "not kept");
+    other.retain("a/3", "three");
+    let (mut client, connack) = server.connect_as(lasting("c"));
+    assert!(connack.session_present);
+    assert_eq!(client.told(), "a/1 one q1");
+    assert_eq!(client.told(), "a/3 three q1");
+    other.say_surely("a/4", "four");
+    assert_eq!(client.told(), "a/4 four q1");
+    client.silent();
+}
+
+#[test]
+fn in_3_1_1_a_session_that_is_not_clean_is_kept() {
+    let server = Server::start();
+    let mut connect = hello(Version::V3_1_1, "c");
+    connect.clean_start = false;
+    let (mut client, connack) = server.connect_as(connect.clone());
+    assert!(!connack.session_present);
+    client.subscribe("a", Q2);
+    drop(client);
+    let mut other = server.connect("o");
+    other.say_surely("a", "x");
+    let (mut client, connack) = server.connect_as(connect);
+    assert!(connack.session_present);
+    assert_eq!(client.told(), "a x q1");
+    // A clean one throws it away.
+    let (mut client, connack) = server.connect_as(hello(Version::V3_1_1, "c"));
+    assert!(!connack.session_present);
+    other.say_surely("a", "y");
+    client.silent();
+}
+
+#[test]
+fn what_is_not_acknowledged_comes_again_with_its_packet_id() {
+    // 4.4.0-1
+    let server = Server::start();
+    let (mut client, _) = server.connect_as(lasting("c"));
+    client.subscribe("a", Q2);
+    let mut other = server.connect("o");
+    other.say_surely("a", "x");
+    other.send(Packet::Publish(publish("a", "y", Q2, 2)));
+    assert_eq!(other.reason(), 0);
+    let (one, two) = (client.publish(), client.publish());
+    client.send(Packet::Pubrec(Ack::new(
+        two.packet_id.unwrap(),
+        ReasonCode::Success,
+    )));
+    assert!(matches!(client.next(), Some(Packet::Pubrel(_))));
+    drop(client);
+    let (mut client, _) = server.connect_as(lasting("c"));
+    let (mut again, mut released) = (None, None);
+    for _ in 0..2 {
+        match client.next().unwrap() {
+            Packet::Publish(publish) => again = Some(publish),
+            Packet::Pubrel(ack) => released = Some(ack.packet_id),
+            other => panic!("{other:?}"),
+        }
+    }
+    let again = again.unwrap();
+    assert_eq!(
+        (spell(&again), again.packet_id),
+        ("a x q1 dup".to_owned(), one.packet_id)
+    );
+    assert_eq!(released, two.packet_id);
+}
+
+#[test]
+fn a_qos_2_message_acts_once_over_two_connections() {
+    // 4.3.3-10
+    let server = Server::start();
+    let mut witness = server.connect("w");
+    witness.subscribe("a", Q0);
+    let (mut client, _) = server.connect_as(lasting("c"));
+    client.send(Packet::Publish(publish("a", "x", Q2, 9)));
+    drop(client);
+    assert_eq!(witness.told(), "a x q0");
+    let (mut client, _) = server.connect_as(lasting("c"));
+    let mut again = publish("a", "x", Q2, 9);
+    again.dup = true;
+    client.send(Packet::Publish(again));
+    assert_eq!(client.reason(), 0);
+    client.send(Packet::Pubrel(Ack::new(id(9), ReasonCode::Success)));
+    assert_eq!(client.reason(), 0);
+    witness.silent();
+}
+
+#[test]
+fn a_takeover_takes_the_session_along() {
+    // 3.1.4-3
+    let server = Server::start();
+    let (mut first, _) = server.connect_as(lasting("c"));
+    first.subscribe("a", Q1);
+    let (mut second, connack) = server.connect_as(lasting("c"));
+    assert!(connack.session_present);
+    assert_eq!(first.ends(), 0x8E);
+    let mut other = server.connect("o");
+    other.say_surely("a", "x");
+    assert_eq!(second.told(), "a x q1");
+}
+
+#[test]
+fn a_session_ends_when_its_time_is_over() {
+    // 3.1.2-23
+    let server = Server::start();
+    let mut connect = lasting("c");
+    connect.properties.session_expiry_s = Some(1);
+    let (mut client, _) = server.connect_as(connect.clone());
+    client.subscribe("a", Q1);
+    client.leave();
+    // Its last moment is that of its subscription.
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    let mut other = server.connect("o");
+    while other.say_surely("a", "x") == 0 {
+        assert!(std::time::Instant::now() < until);
+        std::thread::yield_now();
+    }
+    let (mut client, connack) = server.connect_as(connect);
+    assert!(!connack.session_present);
+    client.silent();
+}
+
+#[test]
+fn a_client_that_leaves_may_change_how_long_it_is_kept() {
+    // 3.14.2.2.2
+    let server = Server::start();
+    let (mut client, _) = server.connect_as(lasting("c"));
+    client.subscribe("a", Q1);
+    client.send(Packet::Disconnect(Disconnect {
+        reason: ReasonCode::Success,
+        properties: DisconnectProperties {
+            session_expiry_s: Some(0),
+            ..DisconnectProperties::default()
+        },
+    }));
+    assert_eq!(client.next(), None);
+    let (_client, connack) = server.connect_as(lasting("c"));
+    assert!(!connack.session_present);
+}
+
+#[test]
+fn a_session_without_time_ends_with_its_connection() {
+    let server = Server::start();
+    let mut connect = hello(Version::V5, "c");
+    connect.clean_start = false;
+    let (mut client, _) = server.connect_as(connect.clone());
+    client.subscribe("a", Q1);
+    client.leave();
+    let (_client, connack) = server.connect_as(connect);
+    assert!(!connack.session_present);
+}
+
+#[test]
+fn what_waits_for_a_client_that_is_away_is_bounded() {
+    // reliability, L7
+    let config = MqttConfig {
+        queued_max: 3,
+        in_flight_max: 2,
+        sessions_max: 1,
+        ..MqttConfig::default()
+    };
+    let server = Server::with(config);
+    let (mut client, _) = server.connect_as(lasting("c"));
+    client.subscribe("a", Q1);
+    client.leave();
+    let mut other = server.connect("o");
+    for n in 0..10 {
+        other.say_surely("a", &n.to_string());
+    }
+    // As many are kept as may be.
+    let mut refused = server.open(Version::V5);
+    refused.send(Packet::Connect(Box::new(lasting("d"))));
+    assert_eq!(refused.reason(), 0x97);
+    let (mut client, connack) = server.connect_as(lasting("c"));
+    assert!(connack.session_present);
+    for n in 0..3 {
+        assert_eq!(client.told(), format!("a {n} q1"));
+    }
+    client.silent();
+}
+
+#[test]
+fn the_longest_time_is_told_to_who_asks_for_more() {
+    // 3.2.2.3.2
+    let config = MqttConfig {
+        session_expiry_s_max: 100,
+        ..MqttConfig::default()
+    };
+    let server = Server::with(config);
+    let mut connect = hello(Version::V5, "c");
+    connect.properties = ConnectProperties {
+        session_expiry_s: Some(1000),
+        ..ConnectProperties::default()
+    };
+    let (_client, connack) = server.connect_as(connect);
+    assert_eq!(connack.properties.session_expiry_s, Some(100));
+}
