@@ -2,14 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// The port where none is said.
-const DEFAULT_PORT: u16 = 9000;
+/// HTTP's port where none is said.
+pub const HTTP_PORT: u16 = 9000;
 
-/// Reads `9000`, `:9000`, `127.0.0.1`, `localhost:9000`, `[::1]:9000`. What is left out is loopback, and port 9000.
+/// MQTT's.
+pub const MQTT_PORT: u16 = 1883;
+
+/// Reads `9000`, `:9000`, `127.0.0.1`, `localhost:9000`, `[::1]:9000`. What is left out is loopback, and `default_port`.
 ///
 /// # Errors
 /// A sentence that says what is expected.
-pub fn parse(text: &str) -> Result<SocketAddr, String> {
+pub fn parse(text: &str, default_port: u16) -> Result<SocketAddr, String> {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let text = text.trim();
     let numbers = text.replacen("localhost", "127.0.0.1", 1);
@@ -24,9 +27,11 @@ pub fn parse(text: &str) -> Result<SocketAddr, String> {
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(&numbers);
     host.parse()
-        .map(|host| SocketAddr::new(host, DEFAULT_PORT))
+        .map(|host| SocketAddr::new(host, default_port))
         .map_err(|_| {
-            format!("expected an address such as 127.0.0.1:9000, [::]:9000 or :9000, got {text:?}")
+            format!(
+                "expected an address such as 127.0.0.1:{default_port}, [::]:{default_port} or :{default_port}, got {text:?}"
+            )
         })
 }
 
@@ -47,7 +52,9 @@ mod tests {
             ("[::]:9000", "[::]:9000"),
         ] {
             assert_eq!(
-                parse(text).map(|address| address.to_string()).as_deref(),
+                parse(text, HTTP_PORT)
+                    .map(|address| address.to_string())
+                    .as_deref(),
                 Ok(address),
                 "{text}"
             );
@@ -57,7 +64,7 @@ mod tests {
     #[test]
     fn what_is_no_address_is_told_what_one_looks_like() {
         for text in ["", "example", "1.2.3.4:99999", "127.0.0.1:", "a b"] {
-            assert!(parse(text).is_err(), "{text}");
+            assert!(parse(text, HTTP_PORT).is_err(), "{text}");
         }
     }
 }

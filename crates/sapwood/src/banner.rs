@@ -2,26 +2,34 @@
 
 use std::net::SocketAddr;
 
-use crate::config::{Config, Durability};
+use crate::{
+    config::{Config, Durability},
+    listen::Addresses,
+};
 
-/// What `dev` prints: the page's address, three lines to paste, where the data is and what an answer means.
-pub(crate) fn dev(address: SocketAddr, config: &Config) -> String {
+/// What `dev` prints: the page's address, lines to paste, where the data is and what an answer means.
+pub(crate) fn dev(at: &Addresses, config: &Config) -> String {
+    let address = at.http;
     let mut text = format!(
         "http://{address}/  the live tree: open it in a browser\n\npaste these beside it:\n\n"
     );
     for line in paste_lines(address) {
         text += &format!("  {line}\n");
     }
+    for line in at.mqtt.iter().flat_map(|mqtt| mqtt_lines(*mqtt)) {
+        text += &format!("  {line}\n");
+    }
     text.push('\n');
-    text += &about(address, config);
+    text += &about(at, config);
     text
 }
 
 /// What `serve` prints.
-pub(crate) fn serve(address: SocketAddr, config: &Config) -> String {
+pub(crate) fn serve(at: &Addresses, config: &Config) -> String {
+    let address = at.http;
     let warning =
         "open: there are no rules, so whoever reaches this address reads and writes everything";
-    format!("http://{address}/\n{warning}\n{}", about(address, config))
+    format!("http://{address}/\n{warning}\n{}", about(at, config))
 }
 
 /// A write, a stream of events, a WebSocket.
@@ -35,8 +43,22 @@ pub(crate) fn paste_lines(address: SocketAddr) -> [String; 3] {
     ]
 }
 
-fn about(address: SocketAddr, config: &Config) -> String {
-    let mut text = match config.store.durability {
+/// A subscription that sees what the other lines do, and a retained message.
+pub(crate) fn mqtt_lines(address: SocketAddr) -> [String; 2] {
+    let (host, port) = (address.ip(), address.port());
+    [
+        format!("mosquitto_sub -h {host} -p {port} -v -t 'sensors/#'"),
+        format!("mosquitto_pub -h {host} -p {port} -r -t sensors/341 -m '{{\"temp\": 22}}'"),
+    ]
+}
+
+fn about(at: &Addresses, config: &Config) -> String {
+    let address = at.http;
+    let mut text = match at.mqtt {
+        Some(mqtt) => format!("mqtt://{mqtt}\n"),
+        None => String::new(),
+    };
+    text += &match config.store.durability {
         Durability::Sync => {
             format!(
                 "data in {}, durability sync: an answered write is on disk\n",
@@ -58,6 +80,9 @@ fn about(address: SocketAddr, config: &Config) -> String {
         .collect();
     if !others.is_empty() {
         text += &format!("database default: http://{address}/\n");
+    }
+    if !others.is_empty() && at.mqtt.is_some() {
+        text += "in MQTT the user name NAME/ chooses the database NAME\n";
     }
     for name in others {
         let port = address.port();

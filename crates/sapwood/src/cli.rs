@@ -49,6 +49,9 @@ pub struct Options {
     /// Where HTTP listens: a port, or an address with one; port 0 takes a free one (default: 127.0.0.1:9000)
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
+    /// Where MQTT listens: like --http, or «off» (default: 127.0.0.1:1883 in dev, off in serve)
+    #[arg(long, value_name = "ADDR")]
+    mqtt: Option<String>,
     /// The configuration file (default: sapwood.toml, if it is there)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -72,6 +75,7 @@ impl Options {
                 self.memory.then(|| "memory".to_owned()),
             ),
             ("--http", "http.listen", self.http.clone()),
+            ("--mqtt", "mqtt.listen", self.mqtt.clone()),
             ("--public", "http.public", self.public.as_ref().map(text)),
         ];
         Sources {

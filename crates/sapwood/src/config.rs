@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use self::layers::{Entry, Node};
 pub use sapwood_core::Limits;
 pub use sapwood_http::HttpConfig;
+pub use sapwood_mqtt::MqttConfig;
 
 pub use self::{
     layers::Origin,
@@ -35,6 +36,8 @@ pub const DEFAULT_FILE: &str = "sapwood.toml";
 pub struct Config {
     /// The HTTP door.
     pub http: HttpConfig,
+    /// The MQTT door.
+    pub mqtt: MqttConfig,
     /// Where and how data is kept.
     pub store: StoreConfig,
     /// What one value, one session and one database may take.

@@ -1,31 +1,83 @@
 //! The list of doors: adding a protocol is a folder of its own, and a line here.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use sapwood_core::Core;
 use sapwood_http::{Folder, HttpDoor, Options};
-use sapwood_net::{Door, http::origin::Policy};
+use sapwood_mqtt::MqttDoor;
+use sapwood_net::{BindError, Bound, Door, http::origin::Policy};
+use tracing::warn;
 
 use crate::{
     Failure,
-    config::{Config, Loaded},
+    address::MQTT_PORT,
+    config::Loaded,
+    listen::{Listen, Mqtt, flag},
 };
 
-/// All doors that are switched on.
-pub(crate) fn all(
+/// How many ports are tried from MQTT's usual one on before the system chooses.
+const PORTS_TRIED: u16 = 16;
+
+/// Opens the ports of all doors that are switched on.
+pub(crate) fn open(
     loaded: &Loaded,
-    listen: SocketAddr,
+    listen: Listen,
     core: &Core,
     folder: Arc<Folder>,
     metrics: PrometheusHandle,
-) -> Result<Vec<Arc<dyn Door>>, Failure> {
-    Ok(vec![Arc::new(http(loaded, listen, core, folder, metrics)?)])
+) -> Result<Bound, Failure> {
+    let http: Arc<dyn Door> = Arc::new(http(loaded, listen.http, core, folder, metrics)?);
+    let mqtt = mqtt(loaded, listen.mqtt, core)?;
+    let bind = |mqtt: Option<MqttDoor>| {
+        let mut doors = vec![Arc::clone(&http)];
+        doors.extend(mqtt.map(|door| Arc::new(door) as Arc<dyn Door>));
+        sapwood_net::bind(&doors, &loaded.config.http.listener_limits())
+    };
+    let bound = match (&mqtt, listen.mqtt) {
+        (Some(door), Mqtt::Usual) => bind_near(door, bind),
+        _ => bind(mqtt.clone()),
+    };
+    bound.map_err(|BindError { address, source }| {
+        let is_mqtt = address != listen.http;
+        Failure::Listen {
+            address,
+            flag: flag(if is_mqtt { "mqtt" } else { "http" }),
+            source,
+        }
+    })
 }
 
-/// How many connections they may have together.
-pub(crate) fn limits(config: &Config) -> sapwood_net::Limits {
-    config.http.listener_limits()
+/// Binds MQTT's usual port, or the next one that is free.
+fn bind_near(
+    door: &MqttDoor,
+    bind: impl Fn(Option<MqttDoor>) -> Result<Bound, BindError>,
+) -> Result<Bound, BindError> {
+    let last = MQTT_PORT + PORTS_TRIED;
+    for port in (MQTT_PORT..last).chain([0]) {
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        match bind(Some(door.at(Some(address)))) {
+            Err(error)
+                if error.address == address && error.source.kind() == io::ErrorKind::AddrInUse => {}
+            Ok(bound) => {
+                if port != MQTT_PORT {
+                    let at = bound.addresses().find(|(name, _)| *name == "mqtt");
+                    let at = at.map(|(_, address)| tracing::field::display(address));
+                    warn!(
+                        at,
+                        "port {MQTT_PORT} is in use by another program: MQTT listens elsewhere"
+                    );
+                }
+                return Ok(bound);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    bind(Some(door.at(None)))
 }
 
 fn http(
@@ -47,5 +99,16 @@ fn http(
         metrics: Box::new(move || metrics.render()),
     };
     HttpDoor::new(core.clone(), loaded.config.http.clone(), options)
+        .map_err(|error| Failure::Data(Box::new(error)))
+}
+
+fn mqtt(loaded: &Loaded, listen: Mqtt, core: &Core) -> Result<Option<MqttDoor>, Failure> {
+    let address = match listen {
+        Mqtt::Off => return Ok(None),
+        Mqtt::At(address) => Some(address),
+        Mqtt::Usual => None,
+    };
+    MqttDoor::new(core.clone(), loaded.config.mqtt.clone(), address)
+        .map(Some)
         .map_err(|error| Failure::Data(Box::new(error)))
 }

@@ -14,11 +14,13 @@ pub enum Failure {
     /// `dev` is open to all, and so stays on this machine.
     #[error(
         "{origin}: dev lets everybody read and write, so it listens on this machine only, not on {address}\n  \
-         to serve other machines: sapwood serve --open --http {address}"
+         to serve other machines: sapwood serve --open {flag} {address}"
     )]
     DevBeyondLoopback {
         /// What it was to listen on.
         address: SocketAddr,
+        /// The flag that says where.
+        flag: &'static str,
         /// Who said so.
         origin: String,
     },
@@ -29,10 +31,12 @@ pub enum Failure {
     )]
     NotOpen,
     /// The port can't be had.
-    #[error("{}", in_use(address, source))]
+    #[error("{}", in_use(address, flag, source))]
     Listen {
         /// Where it was to listen.
         address: SocketAddr,
+        /// The flag that says where.
+        flag: &'static str,
         /// The system's reason.
         source: std::io::Error,
     },
@@ -61,20 +65,20 @@ impl Failure {
     }
 }
 
-fn in_use(address: &SocketAddr, source: &std::io::Error) -> String {
+fn in_use(address: &SocketAddr, flag: &str, source: &std::io::Error) -> String {
     let port = address.port();
     match source.kind() {
         std::io::ErrorKind::AddrInUse => format!(
             "port {port} on {} is in use by another program\n  \
-             choose another with --http :{}, or let the system choose with --http :0",
+             choose another with {flag} :{}, or let the system choose with {flag} :0",
             address.ip(),
             port.checked_add(1).unwrap_or(9000)
         ),
         std::io::ErrorKind::PermissionDenied => format!(
-            "port {port} may not be used by this user\n  choose one above 1023, such as --http :9000"
+            "port {port} may not be used by this user\n  choose one above 1023, such as {flag} :9000"
         ),
         _ => format!(
-            "can't listen on {address}: {source}\n  choose another address with --http ADDR"
+            "can't listen on {address}: {source}\n  choose another address with {flag} ADDR"
         ),
     }
 }

@@ -1,6 +1,6 @@
 //! From a configuration to a running server, and to its orderly end.
 
-use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use sapwood_core::{Core, CoreSettings, DatabaseSettings, Gate, SystemClock};
@@ -11,9 +11,11 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    Failure, address, banner,
+    Failure, banner,
     config::{Durability, Loaded},
-    doors, logs, monitor, public,
+    doors,
+    listen::{Addresses, Listen},
+    logs, monitor, public,
 };
 
 /// How long clients may take to go when the server ends. With what is left to flush, it ends within ten seconds.
@@ -36,7 +38,7 @@ pub enum Mode {
 /// # Errors
 /// [`Failure`], with a text that says what to do.
 pub fn run(mode: Mode, loaded: &Loaded) -> Result<(), Failure> {
-    let listen = listen_address(mode, loaded)?;
+    let listen = Listen::of(mode, loaded)?;
     logs::start(&loaded.config.log)
         .map_err(|message| loaded.refuse(&["log", "filter"], message))?;
     let metrics = monitor::install();
@@ -50,21 +52,6 @@ pub fn run(mode: Mode, loaded: &Loaded) -> Result<(), Failure> {
         info!("ended; everything that was answered is kept");
     }
     served
-}
-
-/// Where HTTP is to listen, if this command may listen there.
-fn listen_address(mode: Mode, loaded: &Loaded) -> Result<SocketAddr, Failure> {
-    const KEY: &[&str] = &["http", "listen"];
-    let address = address::parse(&loaded.config.http.listen)
-        .map_err(|message| loaded.refuse(KEY, message))?;
-    match mode {
-        Mode::Dev if !address.ip().is_loopback() => Err(Failure::DevBeyondLoopback {
-            address,
-            origin: loaded.origin(KEY).to_string(),
-        }),
-        Mode::Serve { open: false } => Err(Failure::NotOpen),
-        Mode::Dev | Mode::Serve { open: true } => Ok(address),
-    }
 }
 
 fn core_settings(loaded: &Loaded) -> CoreSettings {
@@ -106,24 +93,14 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 async fn serve(
     mode: Mode,
     loaded: &Loaded,
-    listen: SocketAddr,
+    listen: Listen,
     core: &Core,
     metrics: PrometheusHandle,
 ) -> Result<(), Failure> {
     let end = End::listen()?;
     let folder = public::open(loaded)?;
-    let doors = doors::all(loaded, listen, core, Arc::clone(&folder), metrics.clone())?;
-    let bound = sapwood_net::bind(&doors, &doors::limits(&loaded.config)).map_err(|error| {
-        Failure::Listen {
-            address: error.address,
-            source: error.source,
-        }
-    })?;
-    let address = bound
-        .addresses()
-        .next()
-        .map_or(listen, |(_, address)| address);
-    greet(mode, address, loaded);
+    let bound = doors::open(loaded, listen, core, Arc::clone(&folder), metrics.clone())?;
+    greet(mode, &Addresses::of(&bound, listen.http), loaded);
     let mut background = JoinSet::new();
     background.spawn(monitor::upkeep(metrics));
     background.spawn(public::follow(folder, core.clone()));
@@ -138,17 +115,18 @@ async fn serve(
     Ok(())
 }
 
-fn greet(mode: Mode, address: SocketAddr, loaded: &Loaded) {
+fn greet(mode: Mode, at: &Addresses, loaded: &Loaded) {
     let text = match mode {
-        Mode::Dev => banner::dev(address, &loaded.config),
-        Mode::Serve { .. } => banner::serve(address, &loaded.config),
+        Mode::Dev => banner::dev(at, &loaded.config),
+        Mode::Serve { .. } => banner::serve(at, &loaded.config),
     };
     let mut out = std::io::stdout();
     // Whoever started us may not read what we print.
     drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
     let version = env!("CARGO_PKG_VERSION");
     let durability = format!("{:?}", loaded.config.store.durability).to_lowercase();
-    info!(%address, version, durability, "serving");
+    let mqtt = at.mqtt.map(tracing::field::display);
+    info!(address = %at.http, mqtt, version, durability, "serving");
     if let Mode::Serve { .. } = mode {
         warn!("open: there are no rules, and everybody reads and writes everything");
     }

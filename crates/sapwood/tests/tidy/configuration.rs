@@ -12,6 +12,7 @@ const MARK: &str = "<!-- made by the test -->\n";
 /// Table, the file of its struct, the struct.
 const TABLES: &[(&str, &str, &str)] = &[
     ("http", "doors/http/src/config.rs", "HttpConfig"),
+    ("mqtt", "doors/mqtt/src/config.rs", "MqttConfig"),
     ("store", "crates/sapwood/src/config/store.rs", "StoreConfig"),
     ("limits", "crates/core/src/settings.rs", "Limits"),
     ("log", "crates/sapwood/src/config.rs", "LogConfig"),

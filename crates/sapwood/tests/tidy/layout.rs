@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("doors/*", &["value", "tree", "core", "net"]),
     (
         "crates/sapwood",
-        &["value", "tree", "core", "store", "net", "http"],
+        &["value", "tree", "core", "store", "net", "http", "mqtt"],
     ),
 ];
 
