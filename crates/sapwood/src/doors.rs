@@ -23,6 +23,13 @@ use crate::{
 /// How many ports are tried from MQTT's usual one on before the system chooses.
 const PORTS_TRIED: u16 = 16;
 
+/// The open ports of all doors that are switched on.
+pub(crate) struct Doors {
+    pub(crate) bound: Bound,
+    /// Reports about itself, if it is on.
+    pub(crate) mqtt: Option<MqttDoor>,
+}
+
 /// Opens the ports of all doors that are switched on.
 pub(crate) fn open(
     loaded: &Loaded,
@@ -30,7 +37,7 @@ pub(crate) fn open(
     core: &Core,
     folder: Arc<Folder>,
     metrics: PrometheusHandle,
-) -> Result<Bound, Failure> {
+) -> Result<Doors, Failure> {
     let http: Arc<dyn Door> = Arc::new(http(loaded, listen.http, core, folder, metrics)?);
     let mqtt = mqtt(loaded, listen.mqtt, core)?;
     let bind = |mqtt: Option<MqttDoor>| {
@@ -42,14 +49,15 @@ pub(crate) fn open(
         (Some(door), Mqtt::Usual) => bind_near(door, bind),
         _ => bind(mqtt.clone()),
     };
-    bound.map_err(|BindError { address, source }| {
+    let bound = bound.map_err(|BindError { address, source }| {
         let is_mqtt = address != listen.http;
         Failure::Listen {
             address,
             flag: flag(if is_mqtt { "mqtt" } else { "http" }),
             source,
         }
-    })
+    })?;
+    Ok(Doors { bound, mqtt })
 }
 
 /// Binds MQTT's usual port, or the next one that is free.

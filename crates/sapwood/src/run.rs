@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::{
     Failure, banner,
     config::{Durability, Loaded},
-    doors,
+    doors::{self, Doors},
     listen::{Addresses, Listen},
     logs, monitor, public,
 };
@@ -99,10 +99,13 @@ async fn serve(
 ) -> Result<(), Failure> {
     let end = End::listen()?;
     let folder = public::open(loaded)?;
-    let bound = doors::open(loaded, listen, core, Arc::clone(&folder), metrics.clone())?;
+    let Doors { bound, mqtt } = doors::open(loaded, listen, core, Arc::clone(&folder), metrics.clone())?;
     greet(mode, &Addresses::of(&bound, listen.http), loaded);
     let mut background = JoinSet::new();
     background.spawn(monitor::upkeep(metrics));
+    if let Some(mqtt) = mqtt {
+        background.spawn(mqtt.report());
+    }
     background.spawn(public::follow(folder, core.clone()));
     let drained = bound.run(end.told(), DRAIN_PATIENCE).await;
     background.shutdown().await;

@@ -252,6 +252,59 @@ fn serve_says_at_every_start_that_it_is_open() {
 }
 
 #[test]
+fn mqtt_goes_on_to_the_next_port_in_dev_and_says_so() {
+    // Servers of other tests may have it for a while; a program that keeps it is as good as this one.
+    let until = Instant::now() + Duration::from_secs(10);
+    let _taken = loop {
+        let taken = TcpListener::bind("127.0.0.1:1883");
+        if taken.is_ok() || Instant::now() > until {
+            break taken;
+        }
+        std::thread::yield_now();
+    };
+    let server = ServerBuilder::dev(BINARY).start().unwrap();
+    let line = server.prints("mqtt://127.0.0.1:").unwrap();
+    assert!(!line.contains(":1883"), "{line}");
+    server.prints("mosquitto_sub -h 127.0.0.1 -p ").unwrap();
+    server.logs("port 1883 is in use").unwrap();
+}
+
+#[test]
+fn mqtt_listens_where_it_is_told_and_nowhere_else() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let (code, text) = fails(
+        folder.path(),
+        &["dev", "--memory", "--http", ":0", "--mqtt", &address],
+    );
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("--mqtt :0"), "{text}");
+    let (code, text) = fails(
+        folder.path(),
+        &["dev", "--memory", "--http", ":0", "--mqtt", "0.0.0.0:0"],
+    );
+    assert_eq!(code, 2, "{text}");
+    assert!(
+        text.contains("sapwood serve --open --mqtt 0.0.0.0"),
+        "{text}"
+    );
+    let server = ServerBuilder::dev(BINARY)
+        .argument("--mqtt")
+        .argument("off")
+        .start()
+        .unwrap();
+    server.prints("durability").unwrap();
+    assert!(!server.log().unwrap().contains("\"mqtt\""));
+    let server = ServerBuilder::serve_open(BINARY)
+        .argument("--mqtt")
+        .argument(":0")
+        .start()
+        .unwrap();
+    server.prints("mqtt://127.0.0.1:").unwrap();
+}
+
+#[test]
 fn dev_prints_how_each_database_is_named_and_what_an_answer_means() {
     let server = ServerBuilder::dev(BINARY)
         .set("databases.staging={}")

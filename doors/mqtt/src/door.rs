@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use metrics::{Counter, Gauge, counter, gauge};
 use sapwood_core::{Core, Database};
 use sapwood_net::{Closed, Connection, Door, Mount};
 
 use crate::MqttConfig;
 use crate::machine::Settings;
 use crate::registry::Registry;
+use crate::reports::{self, Figures};
 use crate::serve::Client;
 
 /// The subprotocol of MQTT over WebSockets (6.0.0-3).
@@ -31,15 +31,7 @@ pub(crate) struct Site {
     pub(crate) config: MqttConfig,
     pub(crate) settings: Arc<Settings>,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) metrics: Metrics,
-}
-
-/// What is counted.
-pub(crate) struct Metrics {
-    pub(crate) open: Gauge,
-    /// Publishes from clients, and to them.
-    pub(crate) received: Counter,
-    pub(crate) sent: Counter,
+    pub(crate) figures: Figures,
 }
 
 /// A core without a database named `default`.
@@ -61,23 +53,23 @@ impl MqttDoor {
         let default = core.database("default").ok_or(MissingDefault)?;
         let open_writes_max = default.limits().requests_in_flight_max;
         let settings = config.settings(*default.tree_limits(), open_writes_max);
-        let metrics = Metrics {
-            open: gauge!("sapwood_mqtt_connections"),
-            received: counter!("sapwood_mqtt_publishes_received_total"),
-            sent: counter!("sapwood_mqtt_publishes_sent_total"),
-        };
         let site = Site {
             registry: Arc::new(Registry::new(config.sessions_max)),
             settings: Arc::new(settings),
             core,
             default,
             config,
-            metrics,
+            figures: Figures::new(),
         };
         Ok(Self {
             site: Arc::new(site),
             address,
         })
+    }
+
+    /// Tells `$SYS/broker/…` what there is to tell, for ever.
+    pub async fn report(self) {
+        reports::run(&self.site).await;
     }
 
     /// The same door at another address.
@@ -105,10 +97,9 @@ impl Door for MqttDoor {
     fn serve(&self, connection: Connection) -> BoxFuture<'static, Closed> {
         let site = Arc::clone(&self.site);
         async move {
-            site.metrics.open.increment(1);
-            let open = site.metrics.open.clone();
-            let closed = Client::new(site, connection).serve().await;
-            open.decrement(1);
+            site.figures.opened();
+            let closed = Client::new(Arc::clone(&site), connection).serve().await;
+            site.figures.closed();
             closed
         }
         .boxed()

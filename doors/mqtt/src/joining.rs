@@ -39,34 +39,37 @@ pub(crate) async fn join(
     let key = (database.name().to_owned(), client_id.clone());
     let keeps = connecting.session_expiry_s > 0;
     let clean = connect.clean_start;
-    let entered = site
-        .registry
-        .enter(key, keeps, clean)
-        .map_err(|_| ReasonCode::QuotaExceeded)?;
-    // Whoever had the client id gives it up, or has just gone.
-    let before = match entered.before {
-        Some(before) => before.await.ok().flatten(),
-        None => None,
-    };
     let who = Connect {
         protocol: "mqtt",
         peer: Some(info.peer),
         claims: Claims::anonymous(),
     };
+    // First, so that who is refused for it leaves the session of that client id alone.
+    let will = match (&connect.will, &connecting.will_path) {
+        (Some(will), Some(path)) => Some(Will::arm(&database, who.clone(), path, will).await?),
+        _ => None,
+    };
+    let Ok(entered) = site.registry.enter(key, keeps, clean) else {
+        if let Some(will) = will {
+            will.discard().await;
+        }
+        return Err(ReasonCode::QuotaExceeded);
+    };
+    // Whoever had the client id gives it up, or has just gone.
+    let before = match entered.before {
+        Some(before) => before.await.ok().flatten(),
+        None => None,
+    };
     let session_present = before.is_some();
     let mut kept = before.unwrap_or_else(|| {
         Box::new(Kept {
-            session: database.connect(who.clone()),
+            session: database.connect(who),
             database: database.clone(),
             machine: machine::Session::default(),
             subscriptions: Subscriptions::default(),
             references: 0,
         })
     });
-    let will = match (&connect.will, &connecting.will_path) {
-        (Some(will), Some(path)) => Some(Will::arm(&database, who, path, will).await?),
-        _ => None,
-    };
     let accepted = Accepted {
         session_present,
         assigned_client_id: (!brought).then(|| Text::new(&client_id).unwrap_or_default()),

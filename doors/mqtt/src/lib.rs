@@ -12,6 +12,7 @@ mod link;
 pub mod machine;
 mod map;
 mod registry;
+mod reports;
 mod serve;
 mod shared;
 mod subscriptions;

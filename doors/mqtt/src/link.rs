@@ -43,6 +43,9 @@ pub(crate) struct Link {
     transport: Transport,
     /// Bytes that the client has not taken yet.
     waiting: usize,
+    /// Bytes since they were last counted.
+    received: u64,
+    sent: u64,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,8 @@ impl Link {
         Self {
             transport,
             waiting: 0,
+            received: 0,
+            sent: 0,
         }
     }
 
@@ -104,10 +109,21 @@ impl Link {
         cx: &mut Context<'_>,
         inbound: &mut BytesMut,
     ) -> Poll<Result<(), Closed>> {
-        match &mut self.transport {
+        let before = inbound.len();
+        let read = match &mut self.transport {
             Transport::Tcp { socket, .. } => poll_read_tcp(socket, cx, inbound),
             Transport::WebSocket(stream) => poll_read_websocket(stream, cx, inbound),
-        }
+        };
+        self.received += (inbound.len() - before) as u64;
+        read
+    }
+
+    /// Bytes from the client and to it, since this was last asked.
+    pub(crate) fn take_counts(&mut self) -> (u64, u64) {
+        (
+            std::mem::take(&mut self.received),
+            std::mem::take(&mut self.sent),
+        )
     }
 
     /// Writes what was left over, and all of `out`; what the client does not take now is kept. Ready when nothing waits.
@@ -120,6 +136,7 @@ impl Link {
         out: &mut BytesMut,
     ) -> Poll<io::Result<()>> {
         self.waiting += out.len();
+        self.sent += out.len() as u64;
         match &mut self.transport {
             Transport::Tcp { socket, held } => {
                 let sent = poll_send_tcp(socket, held, cx, out);
@@ -138,15 +155,15 @@ impl Link {
         }
     }
 
-    /// Ends the connection. A client that still sends is heard out for a moment: a socket that is closed on unread bytes
-    /// may take along what was said last.
-    pub(crate) async fn finish(self, refused: bool) {
+    /// Ends the connection. Where it `lingers`, a client that still sends is heard out for a moment: a socket that is closed
+    /// on unread bytes may take along what was said last.
+    pub(crate) async fn finish(self, lingers: bool) {
         const PATIENCE: Duration = Duration::from_secs(1);
         match self.transport {
             Transport::Tcp { mut socket, .. } => {
                 let parting = async {
                     let mut rest = BytesMut::new();
-                    if socket.shutdown().await.is_ok() && refused {
+                    if socket.shutdown().await.is_ok() && lingers {
                         let read = |cx: &mut Context<'_>| {
                             rest.clear();
                             poll_read_tcp(&mut socket, cx, &mut rest)

@@ -175,6 +175,15 @@ pub(crate) fn outcome(answer: &Result<Answer, WriteError>) -> ReasonCode {
     }
 }
 
+/// Whether a write was refused for the moment only.
+pub(crate) fn may_work_later(answer: &Result<Answer, WriteError>) -> bool {
+    let kind = answer.as_ref().err().map(WriteError::kind);
+    kind.is_some_and(|kind| match kind {
+        ErrorKind::Busy | ErrorKind::Full | ErrorKind::Unavailable => true,
+        ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::TooLarge | ErrorKind::Conflict => false,
+    })
+}
+
 /// What a client is told of a refused write.
 pub(crate) fn refusal(kind: ErrorKind) -> ReasonCode {
     match kind {

@@ -143,6 +143,11 @@ impl Registry {
         })
     }
 
+    /// How many client ids are in use, also by clients that are away.
+    pub(crate) fn len(&self) -> usize {
+        self.places.lock().owners.len()
+    }
+
     fn count(&self, places: &Places) {
         self.open.set(count(places.owners.len()));
         self.kept.set(count(places.kept));

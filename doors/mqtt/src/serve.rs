@@ -5,6 +5,7 @@
 
 mod leaving;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -16,7 +17,9 @@ use bytes::BytesMut;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use metrics::counter;
-use sapwood_core::{Delivery as Told, Event, EventKind, Limits, WatchId, Write};
+use sapwood_core::{
+    Answer, Delivery as Told, Event, EventKind, Limits, WatchId, Write, WriteError,
+};
 use sapwood_net::{Closed, Connection, Info, Signal};
 use tokio::time::Sleep;
 use tracing::debug;
@@ -31,6 +34,7 @@ use crate::machine::{
 };
 use crate::map;
 use crate::registry::Claim;
+use crate::reports::Counted;
 use crate::shared;
 
 /// How often a connection goes on with what has come meanwhile before others have their turn.
@@ -38,6 +42,14 @@ const ROUNDS_MAX: usize = 16;
 
 /// How long a client may take for what is said last.
 const PARTING_TIMEOUT: Duration = Duration::from_secs(5);
+
+thread_local! {
+    /// What a session is told goes through a buffer of the thread, so that a connection at rest holds none.
+    static TOLD: Cell<Vec<Told>> = const { Cell::new(Vec::new()) };
+}
+
+/// What a thread's buffer may grow to and still be kept for the next connection, in events.
+const TOLD_MAX: usize = 4096;
 
 type Joining = BoxFuture<'static, Result<(Joined, Accepted), ReasonCode>>;
 
@@ -55,7 +67,6 @@ pub(crate) struct Client {
     joined: Option<Box<Joined>>,
     /// Another connection has the client id.
     claim: Option<Claim>,
-    told: Vec<Told>,
     /// What the machine has no room for.
     waiting: VecDeque<Delivery>,
     /// Publishes whose outcome has not come, by the core's tag.
@@ -63,7 +74,9 @@ pub(crate) struct Client {
     last_tag: u64,
     timer: Option<Pin<Box<Sleep>>>,
     closing: Option<Closed>,
-    sent: u64,
+    /// What the session was last told that it holds.
+    holds: usize,
+    counted: Counted,
 }
 
 impl Client {
@@ -79,13 +92,13 @@ impl Client {
             joining: None,
             joined: None,
             claim: None,
-            told: Vec::new(),
             waiting: VecDeque::new(),
             open: VecDeque::new(),
             last_tag: 0,
             timer: None,
             closing: None,
-            sent: 0,
+            holds: usize::MAX,
+            counted: Counted::default(),
             site,
         }
     }
@@ -146,14 +159,17 @@ impl Client {
         if self.inbound.is_empty() && self.inbound.capacity() > 0 {
             self.inbound = BytesMut::new();
         }
-        self.told.shrink_to(4);
         self.actions.shrink_to(4);
         self.waiting.shrink_to(0);
         self.open.shrink_to(4);
-        self.site
-            .metrics
-            .sent
-            .increment(std::mem::take(&mut self.sent));
+        let holds = self.machine.in_flight() + self.waiting.len();
+        self.holds = holds;
+        let (bytes_received, bytes_sent) = self.link.take_counts();
+        self.site.figures.add(Counted {
+            bytes_received,
+            bytes_sent,
+            ..std::mem::take(&mut self.counted)
+        });
     }
 
     /// What the server, or another connection, has to say to this one.
@@ -226,15 +242,17 @@ impl Client {
         let Some(joined) = &mut self.joined else {
             return false;
         };
-        let mut told = std::mem::take(&mut self.told);
+        let mut told = TOLD.take();
         let any = joined.kept.session.poll_next(cx, &mut told).is_ready();
         for one in told.drain(..) {
             match one {
                 Told::Event { watch, event } => self.tell(watch, &event, now, out),
-                Told::Answer { tag, answer } => self.outcome(tag, map::outcome(&answer), now, out),
+                Told::Answer { tag, answer } => self.outcome(tag, &answer, now, out),
             }
         }
-        self.told = told;
+        if told.capacity() <= TOLD_MAX {
+            TOLD.set(told);
+        }
         any
     }
 
@@ -265,7 +283,7 @@ impl Client {
             let ids = how.ids.as_slice();
             let written = self.machine.write_now(&message, how.retain, ids, now, out);
             if let Some(written) = written {
-                self.sent += u64::from(written == Delivered::Sent);
+                self.counted.publishes_sent += u64::from(written == Delivered::Sent);
                 return;
             }
         }
@@ -307,11 +325,23 @@ impl Client {
         }
     }
 
-    fn outcome(&mut self, tag: u64, reason: ReasonCode, now: Instant, out: &mut BytesMut) {
-        if let Some(tag) = self.take_open(tag) {
-            self.machine.written(tag, reason, &mut self.actions);
-            self.act(now, out);
+    fn outcome(
+        &mut self,
+        tag: u64,
+        answer: &Result<Answer, WriteError>,
+        now: Instant,
+        out: &mut BytesMut,
+    ) {
+        let Some(tag) = self.take_open(tag) else {
+            return;
+        };
+        let reason = map::outcome(answer);
+        if map::may_work_later(answer) && !self.machine.version().is_5() {
+            // 3.x can't say no, and must not be told that it is done: so it sends it again on its next connection.
+            self.close(reason, Closed::Refused("can't be written now"), now, out);
         }
+        self.machine.written(tag, reason, &mut self.actions);
+        self.act(now, out);
     }
 
     /// The machine's tag of what was asked for. Outcomes come in the order of the publishes, but for those that are refused
@@ -356,15 +386,14 @@ impl Client {
             match self.decoder.decode(&mut self.inbound) {
                 Ok(Some(packet)) => {
                     any = true;
-                    self.site
-                        .metrics
-                        .received
-                        .increment(u64::from(matches!(packet, Packet::Publish(_))));
+                    self.counted.publishes_received +=
+                        u64::from(matches!(packet, Packet::Publish(_)));
                     self.machine.received(packet, now, &mut self.actions);
                 }
                 Ok(None) => break,
                 Err(fault) => {
                     self.closing.get_or_insert(Closed::Refused(fault.what));
+                    self.met_limit(fault.reason);
                     let version = self.decoder.version();
                     self.machine.faulted(&fault, version, &mut self.actions);
                 }
@@ -395,11 +424,18 @@ impl Client {
             Action::Subscribe(subscribing) => self.subscribe(*subscribing),
             Action::Unsubscribe(unsubscribing) => self.unsubscribe(&unsubscribing),
             Action::Send(packet) => {
+                if let Packet::Disconnect(disconnect) = &packet {
+                    match disconnect.reason {
+                        ReasonCode::ReceiveMaximumExceeded => Limits::met("mqtt.receive_maximum"),
+                        ReasonCode::TopicAliasInvalid => Limits::met("mqtt.topic_alias_maximum"),
+                        _ => {}
+                    }
+                }
                 let encoded = codec::encode(&packet, version, out);
                 debug_assert!(encoded.is_ok(), "the machine sends what can be said");
             }
             Action::Deliver(deliver) => {
-                self.sent += 1;
+                self.counted.publishes_sent += 1;
                 deliver.write(version, out);
             }
             // Only durable sessions keep anything, and none is durable yet.
@@ -414,6 +450,18 @@ impl Client {
                 // Who takes nothing of what was said last is not waited for.
                 self.link.life().expire_in(PARTING_TIMEOUT);
             }
+        }
+    }
+
+    /// Counts the limit that a packet broke, if it was one.
+    fn met_limit(&self, reason: ReasonCode) {
+        match reason {
+            ReasonCode::PacketTooLarge if self.joined.is_none() => {
+                Limits::met("mqtt.connect_bytes_max");
+            }
+            ReasonCode::PacketTooLarge => Limits::met("mqtt.packet_bytes_max"),
+            ReasonCode::QuotaExceeded => Limits::met("mqtt.filters_max"),
+            _ => {}
         }
     }
 
@@ -463,9 +511,11 @@ impl Client {
         let kept = &mut *joined.kept;
         let mut reasons = Vec::with_capacity(subscribing.subscriptions.len());
         for asked in subscribing.subscriptions {
+            let reader = self.site.figures.reader(asked.text.as_str());
             reasons.push(kept.subscriptions.add(
                 asked,
                 subscribing.subscription_id,
+                reader,
                 &mut kept.session,
                 &kept.database,
                 self.site.config.subscriptions_max,
@@ -508,6 +558,9 @@ impl Client {
         while timer.as_mut().poll(cx).is_ready() {
             if deadline <= now {
                 self.timer = None;
+                if self.joined.is_none() {
+                    Limits::met("mqtt.connect_timeout_s");
+                }
                 self.machine.tick(now, &mut self.actions);
                 self.closing.get_or_insert(Closed::Lost);
                 self.act(now, out);

@@ -20,7 +20,7 @@ const AGAIN_MAX: usize = 32;
 /// All subscriptions of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
-    /// In the order of their watches, which grow.
+    /// In the order of their watches.
     all: Vec<Entry>,
     index: FilterIndex<WatchId>,
     /// The watches that are telling their first state.
@@ -34,6 +34,8 @@ struct Entry {
     watch: WatchId,
     id: Option<SubscriptionId>,
     asked: Subscription,
+    /// Held while it is one to the server's reports.
+    _reader: Option<Arc<()>>,
 }
 
 /// A first state on its way.
@@ -67,6 +69,7 @@ impl Subscriptions {
         &mut self,
         asked: Subscription,
         id: Option<SubscriptionId>,
+        reader: Option<Arc<()>>,
         session: &mut Session,
         database: &Database,
         max: usize,
@@ -108,7 +111,14 @@ impl Subscriptions {
         if asked.filter.share.is_none() {
             self.index.insert(&asked.filter.filter, watch);
         }
-        self.all.push(Entry { watch, id, asked });
+        let at = self.all.partition_point(|entry| entry.watch < watch);
+        let entry = Entry {
+            watch,
+            id,
+            asked,
+            _reader: reader,
+        };
+        self.all.insert(at, entry);
         granted
     }
 

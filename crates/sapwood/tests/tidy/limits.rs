@@ -16,18 +16,39 @@ const NO_LIMITS: &[&str] = &[
     "ping_interval_s",
 ];
 
+/// Settings of `[mqtt]` that bound nothing, or that a client is told of and kept to without meeting them.
+const NO_LIMITS_OF_MQTT: &[&str] = &[
+    "listen",
+    "websocket",
+    "in_flight_max",
+    "outbound_bytes_max",
+    "session_expiry_s_max",
+    "keep_alive_s_max",
+    "check_payload_format",
+    "close_on_refused_publish",
+];
+
 /// What the page says is counted under another name.
-const COUNTED_ELSEWHERE: &[&str] = &["limits.outbox_soft_s", "limits.record_bytes_max"];
+const COUNTED_ELSEWHERE: &[&str] = &[
+    "limits.outbox_soft_s",
+    "limits.record_bytes_max",
+    "mqtt.queued_bytes_max",
+];
 
 fn settings() -> BTreeSet<String> {
     let config = serde_json::to_value(Config::default()).unwrap();
     let keys = |table: &str| -> Vec<String> {
         let keys = config[table].as_object().unwrap().keys();
-        keys.filter(|key| table == "limits" || !NO_LIMITS.contains(&key.as_str()))
+        let no_limits = match table {
+            "http" => NO_LIMITS,
+            "mqtt" => NO_LIMITS_OF_MQTT,
+            _ => &[],
+        };
+        keys.filter(|key| !no_limits.contains(&key.as_str()))
             .map(|key| format!("{table}.{key}"))
             .collect()
     };
-    [keys("http"), keys("limits")]
+    [keys("http"), keys("mqtt"), keys("limits")]
         .concat()
         .into_iter()
         .collect()
@@ -55,7 +76,12 @@ fn the_page_on_operations_names_every_limit_once() {
 #[test]
 fn every_limit_is_counted_where_it_is_met() {
     let mut source = String::new();
-    for folder in ["crates/core/src", "crates/net/src", "doors/http/src"] {
+    for folder in [
+        "crates/core/src",
+        "crates/net/src",
+        "doors/http/src",
+        "doors/mqtt/src",
+    ] {
         gather(&root().join(folder), &mut source);
     }
     for setting in settings() {

@@ -22,7 +22,7 @@ impl Client {
     pub(super) async fn end(mut self, closed: Closed) -> Closed {
         self.rest();
         let Some(joined) = self.joined.take() else {
-            self.link.finish(is_refused(closed)).await;
+            self.link.finish(is_ours(closed)).await;
             return closed;
         };
         debug!(
@@ -32,16 +32,17 @@ impl Client {
             "mqtt client gone"
         );
         let claim = self.claim.take();
+        let lingers = is_ours(closed) || claim.is_some();
         let mut ended = self.machine.ended();
         if claim.as_ref().is_some_and(|claim| claim.clean) {
             ended.session_expiry_s = 0;
         }
         if ended.session_expiry_s == 0 {
             end_session(*joined, claim, ended).await;
-            self.link.finish(is_refused(closed)).await;
+            self.link.finish(lingers).await;
         } else {
             let link = self.keep_session(*joined, claim, ended).await;
-            link.finish(is_refused(closed)).await;
+            link.finish(lingers).await;
         }
         closed
     }
@@ -133,8 +134,9 @@ async fn end_session(joined: Joined, claim: Option<Claim>, ended: Ended) {
     drop(place);
 }
 
-fn is_refused(closed: Closed) -> bool {
-    matches!(closed, Closed::Refused(_))
+/// Whether the server has ended the connection, and its last word should arrive.
+fn is_ours(closed: Closed) -> bool {
+    matches!(closed, Closed::Refused(_) | Closed::Drained)
 }
 
 /// What becomes of a will where the session goes on: it is published now, or void, or waits.

@@ -60,8 +60,9 @@ impl Server {
             runtime.block_on(async move {
                 let core = Core::open(settings).unwrap();
                 let address = Some("127.0.0.1:0".parse().unwrap());
-                let door: Arc<dyn Door> =
-                    Arc::new(MqttDoor::new(core.clone(), config, address).unwrap());
+                let door = MqttDoor::new(core.clone(), config, address).unwrap();
+                let reporting = tokio::spawn(door.clone().report());
+                let door: Arc<dyn Door> = Arc::new(door);
                 let bound = sapwood_net::bind(&[door], &sapwood_net::Limits::default()).unwrap();
                 let address = bound.addresses().next().unwrap().1;
                 let handle = tokio::runtime::Handle::current();
@@ -69,6 +70,7 @@ impl Server {
                 bound
                     .run(async { drop(drained.await) }, Duration::from_secs(5))
                     .await;
+                reporting.abort();
                 tokio::task::spawn_blocking(move || core.close())
                     .await
                     .unwrap();

@@ -201,3 +201,13 @@ fn a_filter_in_3_1_1_is_told_once_at_the_highest_qos() {
     assert_eq!(client.told(), "a/b x q1");
     client.silent();
 }
+
+#[test]
+fn the_server_s_figures_come_when_somebody_asks() {
+    let server = Server::start();
+    let mut client = server.connect("c");
+    client.subscribe("$SYS/broker/clients/connected", Q0);
+    assert_eq!(client.told(), "$SYS/broker/clients/connected 1 q0");
+    client.subscribe("$SYS/broker/version", Q0);
+    while !client.told().starts_with("$SYS/broker/version sapwood") {}
+}
