@@ -29,7 +29,10 @@ function commands(page) {
   return all;
 }
 
-const here = (server, text) => text.replaceAll("localhost:9000", `127.0.0.1:${server.port}`);
+const here = (server, text) =>
+  text
+    .replaceAll("localhost:9000", `127.0.0.1:${server.port}`)
+    .replaceAll("localhost -p 1883", `127.0.0.1 -p ${server.mqtt?.split(":").at(-1)}`);
 
 /** A command that ends. */
 async function ends(server, { command, expected }) {
@@ -54,9 +57,10 @@ async function goesOn(server, { command, expected }) {
   return child;
 }
 
-for (const page of ["README.md", "docs/getting-started.md", "docs/http.md", "docs/data-model.md", "docs/operations.md"]) {
+for (const page of ["README.md", "docs/getting-started.md", "docs/http.md", "docs/data-model.md", "docs/operations.md", "docs/mqtt.md"]) {
   test(`the examples of ${page} print what it says`, async () => {
     const server = await Server.start();
+    await server.printed;
     const streams = [];
     try {
       for (const example of commands(page)) {

@@ -24,11 +24,12 @@ export class Server {
   async startAgain() {
     const http = `127.0.0.1:${this.port}`;
     const data = join(this.folder, "data");
-    this.process = spawn(binary, ["dev", "--data", data, "--http", http, ...this.args], {
+    this.process = spawn(binary, ["dev", "--data", data, "--http", http, "--mqtt", ":0", ...this.args], {
       cwd: this.folder,
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.log = "";
+    this.mqtt = undefined;
     this.process.stderr.on("data", (text) => (this.log += text));
     const lines = createInterface({ input: this.process.stdout });
     const printed = [];
@@ -36,6 +37,7 @@ export class Server {
     this.printed = new Promise((done) =>
       lines.on("line", (line) => {
         printed.push(line);
+        this.mqtt ??= line.match(/^mqtt:\/\/\S+/)?.[0];
         if (line.includes("durability")) done(printed);
       }),
     );
