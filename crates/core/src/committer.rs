@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::clock::Clock;
 use crate::commit::{self, Context, Decided};
 use crate::gate::{Claims, Gate};
-use crate::hub::{Applied, HubHandle, HubRequest, MessageReply};
+use crate::hub::{Applied, Batch, HubHandle, HubRequest, MessageReply, Said};
 use crate::lease::{self, Effect};
 use crate::message::Message;
 use crate::outbox::Outbox;
@@ -41,13 +41,8 @@ pub(crate) enum Request {
         /// Room in the queue, given back when the request is done.
         permit: Option<OwnedSemaphorePermit>,
     },
-    /// A message of a session that may have writes ahead of it.
-    Publish {
-        path: Path,
-        message: Arc<Message>,
-        session: SessionId,
-        reply: Reply,
-    },
+    /// Messages of a session that has writes ahead of them.
+    Publish(Batch),
     /// A session ends: what it left is done, what it owned goes.
     EndSession {
         session: SessionId,
@@ -105,12 +100,7 @@ struct Group {
 
 enum Step {
     Commit(Applied),
-    Message {
-        path: Path,
-        message: Arc<Message>,
-        origin: SessionId,
-        reply: MessageReply,
-    },
+    Messages(Batch),
 }
 
 impl Committer {
@@ -165,13 +155,15 @@ impl Committer {
         drop(permits);
         match appended {
             Ok(()) => {
-                self.store.publish(working);
+                if !entries.is_empty() {
+                    self.store.publish(working);
+                }
                 // Nobody is told what is not durable.
                 self.publish(steps, answers);
             }
             Err(error) => {
                 drop(working);
-                self.refuse_all(&error, answers);
+                self.refuse_all(&error, steps, answers);
             }
         }
         // Whoever waits for a session's end may have gone.
@@ -216,23 +208,7 @@ impl Committer {
                 });
                 group.answers.push((reply, outcome));
             }
-            Request::Publish {
-                path,
-                message,
-                session,
-                reply,
-            } => {
-                let reply = match reply {
-                    Reply::Session { outbox, tag } => MessageReply::Session { outbox, tag },
-                    Reply::Caller(_) | Reply::Nobody => MessageReply::Nobody,
-                };
-                group.steps.push(Step::Message {
-                    path,
-                    message,
-                    origin: session,
-                    reply,
-                });
-            }
+            Request::Publish(batch) => group.steps.push(Step::Messages(batch)),
             Request::EndSession {
                 session,
                 claims,
@@ -342,24 +318,15 @@ impl Committer {
         for step in steps {
             match step {
                 Step::Commit(published) => commits.push(published),
-                Step::Message {
-                    path,
-                    message,
-                    origin,
-                    reply,
-                } => {
-                    let commits = std::mem::take(&mut commits);
-                    self.hub.tell(HubRequest::Group {
-                        commits,
-                        view: None,
-                        answers: Vec::new(),
-                    });
-                    self.hub.tell(HubRequest::Publish {
-                        path,
-                        message,
-                        origin: Some(origin),
-                        reply,
-                    });
+                Step::Messages(batch) => {
+                    if !commits.is_empty() {
+                        self.hub.tell(HubRequest::Group {
+                            commits: std::mem::take(&mut commits),
+                            view: None,
+                            answers: Vec::new(),
+                        });
+                    }
+                    self.hub.tell(HubRequest::Publish(batch));
                 }
             }
         }
@@ -384,7 +351,12 @@ impl Committer {
     }
 
     /// The log did not take the group: nothing of it has happened.
-    fn refuse_all(&self, error: &AppendError, answers: Vec<(Reply, Result<Outcome, WriteError>)>) {
+    fn refuse_all(
+        &self,
+        error: &AppendError,
+        steps: Vec<Step>,
+        answers: Vec<(Reply, Result<Outcome, WriteError>)>,
+    ) {
         let refusal = match error {
             AppendError::Full => WriteError::Full,
             AppendError::TooLarge { .. } => WriteError::TooLarge {
@@ -402,11 +374,20 @@ impl Committer {
             error = error as &dyn std::error::Error,
             "the commit log refused a group"
         );
+        for step in steps {
+            match step {
+                Step::Messages(batch) => batch.refuse(&refusal),
+                Step::Commit(_) => {}
+            }
+        }
         for (reply, outcome) in answers {
             let error = outcome.err().unwrap_or_else(|| refusal.clone());
             match reply {
                 Reply::Caller(sender) => answer(sender, Err(error)),
-                Reply::Session { outbox, tag } => outbox.answer(tag, Outcome::Written(Err(error))),
+                Reply::Session { outbox, tag } => {
+                    outbox.committed(1);
+                    outbox.answer(tag, Outcome::Written(Err(error)));
+                }
                 Reply::Nobody => {}
             }
         }
@@ -447,13 +428,16 @@ impl Committer {
                 }
             }
         }
-        let messages = messages.into_iter().map(|(path, message)| Step::Message {
+        let said = messages.into_iter().map(|(path, message)| Said {
             path,
             message: Arc::new(message),
-            origin: session,
-            reply: MessageReply::Nobody,
+            tag: 0,
         });
-        group.steps.extend(messages);
+        group.steps.push(Step::Messages(Batch {
+            said: said.collect(),
+            origin: Some(session),
+            reply: MessageReply::Nobody,
+        }));
     }
 
     /// Ends the sessions that were connected when the server died. Before any door listens.
@@ -606,9 +590,7 @@ fn answer(
 ) {
     let result = match outcome {
         Ok(Outcome::Written(written)) => written,
-        Ok(Outcome::Read(_) | Outcome::Published { .. } | Outcome::Registered) => {
-            Err(WriteError::Unavailable)
-        }
+        Ok(Outcome::Read(_) | Outcome::Registered) => Err(WriteError::Unavailable),
         Err(error) => Err(error),
     };
     // A caller that has gone needs no answer; the write stays.

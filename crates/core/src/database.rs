@@ -18,8 +18,11 @@ use crate::codec;
 use crate::commit::Commit;
 use crate::committer::{Committer, Reply, Request, Status};
 use crate::decode_room::{DecodeRoom, DecodeShare};
+use crate::event::Event;
 use crate::gate::{Claims, Denied, Gate, Operation};
-use crate::hub::{HubHandle, HubRequest, HubSettings, Join, JoinReply, MessageReply, hub};
+use crate::hub::{
+    Batch, HubHandle, HubRequest, HubSettings, Join, JoinReply, MessageReply, Said, hub,
+};
 use crate::lease::{self, Effect};
 use crate::message::Message;
 use crate::outbox::{Outbox, Slot};
@@ -251,12 +254,16 @@ impl Database {
             .check(claims, Operation::Publish(path))
             .map_err(|_| WriteError::Denied { path: path.clone() })?;
         let (reply, receivers) = oneshot::channel();
-        self.tell_hub(HubRequest::Publish {
+        let said = Said {
             path: path.clone(),
             message: Arc::new(message),
+            tag: 0,
+        };
+        self.tell_hub(HubRequest::Publish(Batch {
+            said: vec![said],
             origin: None,
             reply: MessageReply::Caller(reply),
-        });
+        }));
         receivers.await.map_err(|_| WriteError::Unavailable)
     }
 
@@ -288,6 +295,13 @@ impl Database {
 
     pub(crate) fn enqueue(&self, request: Request) -> Result<(), ()> {
         self.0.queue.push(request).map_err(drop)
+    }
+
+    /// Sends messages behind the writes that wait.
+    pub(crate) fn publish_behind(&self, batch: Batch) {
+        if let Err(Request::Publish(batch)) = self.0.queue.push(Request::Publish(batch)) {
+            batch.refuse(&WriteError::Unavailable);
+        }
     }
 
     /// Puts a session's write into the queue, if there is room.
@@ -345,7 +359,7 @@ impl Database {
         receiver
     }
 
-    /// Has a watch's messages delivered from now on, and no changes until it joins.
+    /// Has a watch's messages delivered from now on; and its changes, if it is a group's, else not until it joins.
     pub(crate) fn listen(
         &self,
         spec: WatchSpec,
@@ -353,19 +367,32 @@ impl Database {
         slot: Slot,
         outbox: Arc<Outbox>,
     ) {
+        let from = match &spec {
+            WatchSpec::Group { .. } => self.view().seq(),
+            _ => u64::MAX,
+        };
         self.tell_hub(HubRequest::Listen {
             spec,
             session,
             slot,
             outbox,
+            from,
         });
     }
 
-    pub(crate) fn leave(&self, spec: WatchSpec, session: SessionId, slot: Slot) {
+    /// Ends a watch; `left` is what it was told for a group, and has not taken.
+    pub(crate) fn leave(
+        &self,
+        spec: WatchSpec,
+        session: SessionId,
+        slot: Slot,
+        left: Vec<Arc<Event>>,
+    ) {
         self.tell_hub(HubRequest::Leave {
             spec,
             session,
             slot,
+            left,
         });
     }
 
@@ -427,3 +454,6 @@ impl fmt::Debug for Database {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

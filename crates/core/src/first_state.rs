@@ -50,7 +50,10 @@ impl FirstState {
                 },
             ),
             WatchSpec::Record(path) => (true, Left::Record(path.clone())),
-            WatchSpec::Topic(filter) => (true, Left::Topics(Box::new(Self::topics(filter)))),
+            // A group's watch has no first state, and comes here never.
+            WatchSpec::Topic(filter) | WatchSpec::Group { filter, .. } => {
+                (true, Left::Topics(Box::new(Self::topics(filter))))
+            }
         };
         Self {
             view,

@@ -3,21 +3,20 @@
 //! One thread for each database. It never reads the store but through the views that come with the commits, never waits for a
 //! client, and never blocks the committer but by a full queue.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sapwood_store::rows::View;
-use sapwood_tree::{Path, RowChanges};
+use sapwood_tree::RowChanges;
 use tokio::sync::oneshot;
 
 use crate::LogId;
 use crate::commit::Commit;
-use crate::event::{Body, Event, EventKind};
-use crate::message::Message;
-use crate::outbox::{Outbox, Slot};
+use crate::event::Event;
+use crate::outbox::{Outbox, Slot, Weighed};
 use crate::queue::Queue;
 use crate::session::{Outcome, SessionId, WatchSpec};
 use crate::settings::Limits;
@@ -25,12 +24,15 @@ use crate::tell;
 
 mod deferred;
 mod fanout;
+mod groups;
 mod index;
+mod messages;
 mod topics;
 mod wakers;
 
 use deferred::Deferred;
 use index::{PathIndex, Watcher};
+pub(crate) use messages::{Batch, MessageReply, Said};
 use topics::Topics;
 use wakers::Wakers;
 
@@ -72,12 +74,13 @@ pub(crate) enum HubRequest {
         tag: u64,
         outcome: Outcome,
     },
-    /// A watch that is told messages, and no changes until it joins.
+    /// A watch that is told messages, and changes from the commit after `from` on.
     Listen {
         spec: WatchSpec,
         session: SessionId,
         slot: Slot,
         outbox: Arc<Outbox>,
+        from: u64,
     },
     /// A watch that has been told everything up to a commit.
     Join {
@@ -89,22 +92,13 @@ pub(crate) enum HubRequest {
         spec: WatchSpec,
         session: SessionId,
         slot: Slot,
+        /// What it was told for a group, and has not taken.
+        left: Vec<Arc<Event>>,
     },
-    /// A message.
-    Publish {
-        path: Path,
-        message: Arc<Message>,
-        origin: Option<SessionId>,
-        reply: MessageReply,
-    },
+    /// Messages.
+    Publish(Batch),
     /// Nothing comes after this.
     Stop,
-}
-
-pub(crate) enum MessageReply {
-    Session { outbox: Arc<Outbox>, tag: u64 },
-    Caller(oneshot::Sender<u64>),
-    Nobody,
 }
 
 /// A watch that wants to go on from a commit.
@@ -206,6 +200,7 @@ pub(crate) fn hub(view: View, settings: HubSettings) -> (HubHandle, Hub) {
         records: PathIndex::default(),
         topics: Topics::default(),
         wakers: Wakers::new(),
+        run: Vec::new(),
         told_since: 0,
         deferred: Deferred::new(
             settings.limits.record_bytes_max,
@@ -238,6 +233,8 @@ pub(crate) struct Hub {
     topics: Topics,
     deferred: Deferred,
     wakers: Wakers,
+    /// Events that are told together; empty but for a moment.
+    run: Vec<Weighed>,
     /// How many requests were handled since sessions were last woken.
     told_since: usize,
 }
@@ -293,9 +290,10 @@ impl Hub {
                 answers,
             } => {
                 self.pass(commits, view);
-                answers
-                    .into_iter()
-                    .for_each(|(outbox, tag, outcome)| outbox.answer(tag, outcome));
+                for (outbox, tag, outcome) in answers {
+                    outbox.committed(1);
+                    outbox.answer(tag, outcome);
+                }
             }
             HubRequest::Answer {
                 behind,
@@ -314,13 +312,14 @@ impl Hub {
                 session,
                 slot,
                 outbox,
+                from,
             } => self.register(
                 spec,
                 Watcher {
                     session,
                     slot,
                     outbox,
-                    from: Watcher::MESSAGES,
+                    from,
                 },
             ),
             HubRequest::Join { join, reply } => {
@@ -331,13 +330,9 @@ impl Hub {
                 spec,
                 session,
                 slot,
-            } => self.leave(&spec, session, slot),
-            HubRequest::Publish {
-                path,
-                message,
-                origin,
-                reply,
-            } => self.publish(&path, &message, origin, reply),
+                left,
+            } => self.leave(&spec, session, slot, &left),
+            HubRequest::Publish(batch) => self.publish(batch),
             HubRequest::Stop => {}
         }
     }
@@ -464,6 +459,7 @@ impl Hub {
             WatchSpec::Children(path) => self.children.insert(path, watcher),
             WatchSpec::Record(path) => self.records.insert(path, watcher),
             WatchSpec::Topic(filter) => self.topics.insert(&filter, watcher),
+            WatchSpec::Group { name, filter } => self.topics.join(&name, &filter, watcher),
         }
         self.shared.watched.store(true, Ordering::Release);
     }
@@ -505,75 +501,24 @@ impl Hub {
                 }
                 true
             }
-            WatchSpec::Topic(_) => false,
+            WatchSpec::Topic(_) | WatchSpec::Group { .. } => false,
         }
     }
 
-    fn leave(&mut self, spec: &WatchSpec, session: SessionId, slot: Slot) {
+    fn leave(&mut self, spec: &WatchSpec, session: SessionId, slot: Slot, left: &[Arc<Event>]) {
         match spec {
             WatchSpec::Tree(path) => self.trees.remove(path, session, slot),
             WatchSpec::Children(path) => self.children.remove(path, session, slot),
             WatchSpec::Record(path) => self.records.remove(path, session, slot),
             WatchSpec::Topic(filter) => self.topics.remove(filter, session, slot),
+            WatchSpec::Group { name, filter } => {
+                let member = (session, slot);
+                self.topics
+                    .leave((name, filter), member, left, &mut self.wakers);
+            }
         }
         self.shared
             .watched
             .store(self.is_watched(), Ordering::Release);
-    }
-
-    /// Delivers a message; the publisher learns how many sessions had it.
-    fn publish(
-        &mut self,
-        path: &Path,
-        message: &Arc<Message>,
-        origin: Option<SessionId>,
-        reply: MessageReply,
-    ) {
-        let event = |id: Option<&str>| {
-            let body = Body::Message(Arc::clone(message));
-            let event =
-                Event::new(EventKind::Message, path.clone(), None, body).with_origin(origin);
-            let event = match id {
-                Some(id) => event.with_id(id.into()),
-                None => event,
-            };
-            let weight = event.weight();
-            (Arc::new(event), weight)
-        };
-        let mut receivers: HashSet<SessionId> = HashSet::new();
-        let wakers = &mut self.wakers;
-        let mut tell = |watchers: &[Watcher], (event, weight): &(Arc<Event>, usize)| {
-            for watcher in watchers {
-                watcher.tell(event, *weight, wakers);
-                receivers.insert(watcher.session);
-            }
-        };
-        let plain = event(None);
-        for (_, watchers) in self.trees.at_or_above(path) {
-            tell(watchers, &plain);
-        }
-        for (above, watchers) in self.children.at_or_above(path) {
-            if let Some(child) = path
-                .strip_prefix(&above)
-                .as_ref()
-                .and_then(|rest| rest.segments().next())
-            {
-                tell(watchers, &event(Some(child)));
-            }
-        }
-        for (above, watchers) in self.records.at_or_above(path) {
-            tell(watchers, &event(above.last()));
-        }
-        receivers.extend(self.topics.tell_topic(&plain.0, &mut self.wakers));
-        let receivers = receivers.len() as u64;
-        match reply {
-            MessageReply::Session { outbox, tag } => {
-                outbox.answer(tag, Outcome::Published { receivers });
-            }
-            MessageReply::Caller(sender) => {
-                sender.send(receivers).ok();
-            }
-            MessageReply::Nobody => {}
-        }
     }
 }

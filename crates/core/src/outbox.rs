@@ -2,10 +2,11 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use sapwood_tree::Path;
 use tokio::time::Instant;
 
@@ -39,17 +40,49 @@ const BATCH_BYTES: usize = 64 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Slot(pub(crate) u32);
 
+impl Slot {
+    /// The slot of a session's watch of that number. Slots grow with the numbers; the odd ones are of watches in groups.
+    pub(crate) fn new(number: u32, group: bool) -> Self {
+        Self(number << 1 | u32::from(group))
+    }
+
+    /// What a group's watch is told is no state: it is not told anew.
+    fn is_of_group(self) -> bool {
+        self.0 & 1 != 0
+    }
+}
+
 /// Something for a session.
 #[derive(Debug)]
 pub(crate) enum Parcel {
     Event(Slot, Arc<Event>),
-    Answer(u64, Outcome),
+    /// The message of that tag reached so many sessions.
+    Published(u64, u64),
+    Answer(u64, Box<Outcome>),
 }
 
-/// What the session finds when it looks.
+/// An event with its weight, counted once for all who are told it.
+#[derive(Debug, Clone)]
+pub(crate) struct Weighed {
+    pub(crate) event: Arc<Event>,
+    pub(crate) weight: usize,
+}
+
+impl Weighed {
+    pub(crate) fn new(event: Event) -> Self {
+        let weight = event.weight();
+        let event = Arc::new(event);
+        Self { event, weight }
+    }
+}
+
+/// A session's spare queue has room for so many, whatever was in it.
+const SPARE: usize = 32;
+
+/// What the session finds when it looks; kept by it, so that the queue's room is used again.
 #[derive(Debug, Default)]
 pub(crate) struct Drained {
-    pub(crate) parcels: Vec<Parcel>,
+    pub(crate) parcels: VecDeque<Parcel>,
     /// Watches whose state no longer fits: they begin again with a first state.
     pub(crate) lost: Vec<Slot>,
     /// Messages that were dropped, by watch.
@@ -66,6 +99,10 @@ pub(crate) struct Drained {
 pub(crate) struct Outbox {
     limits: OutboxLimits,
     soft: Option<SoftLimit>,
+    /// Events that the session took, and its client has not got yet.
+    held: AtomicUsize,
+    /// Requests of the session that are with the committer, and not answered.
+    committing: AtomicUsize,
     inner: Mutex<Inner>,
 }
 
@@ -80,6 +117,8 @@ struct Inner {
     /// Watches that are told no states until they join again.
     deaf: Vec<Slot>,
     dropped: Vec<(Slot, u64)>,
+    /// The watches that are members of a group.
+    members: Vec<Slot>,
     waker: Option<Waker>,
     closed: bool,
 }
@@ -89,6 +128,8 @@ impl Outbox {
         Self {
             limits,
             soft: None,
+            held: AtomicUsize::new(0),
+            committing: AtomicUsize::new(0),
             inner: Mutex::new(Inner::default()),
         }
     }
@@ -106,7 +147,7 @@ impl Outbox {
     #[must_use]
     pub(crate) fn push(&self, slot: Slot, event: &Arc<Event>, weight: usize) -> Option<Waker> {
         let mut inner = self.inner.lock();
-        let deaf = event.kind != EventKind::Message && inner.deaf.contains(&slot);
+        let deaf = !is_message(slot, event) && inner.deaf.contains(&slot);
         if inner.closed || deaf {
             return None;
         }
@@ -117,6 +158,44 @@ impl Outbox {
             }
             None => inner.take_in(slot, event, weight),
         }
+        self.to_wake(inner)
+    }
+
+    /// Puts messages into the queue together, as [`Outbox::push`].
+    #[must_use]
+    pub(crate) fn push_all(&self, slot: Slot, messages: &[Weighed]) -> Option<Waker> {
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return None;
+        }
+        for Weighed { event, weight } in messages {
+            match self.full(&inner, *weight) {
+                Some((limits, setting)) => {
+                    Limits::met(setting);
+                    inner.conflate(limits, slot, event, *weight);
+                }
+                None => inner.take_in(slot, event, *weight),
+            }
+        }
+        self.to_wake(inner)
+    }
+
+    /// Puts an event for a group into the queue, if there is room, and the session still is a member: as [`Outbox::push`].
+    pub(crate) fn offer(
+        &self,
+        slot: Slot,
+        event: &Arc<Event>,
+        weight: usize,
+    ) -> Result<Option<Waker>, Refused> {
+        let mut inner = self.inner.lock();
+        if !inner.members.contains(&slot) || self.full(&inner, weight).is_some() {
+            return Err(Refused);
+        }
+        inner.take_in(slot, event, weight);
+        Ok(self.to_wake(inner))
+    }
+
+    fn to_wake(&self, mut inner: MutexGuard<'_, Inner>) -> Option<Waker> {
         self.note_how_long(&mut inner);
         let waker = inner.waker.take()?;
         if inner.events < BATCH_EVENTS && inner.bytes < BATCH_BYTES {
@@ -163,7 +242,9 @@ impl Outbox {
             if inner.closed {
                 return;
             }
-            inner.parcels.push_back(Parcel::Answer(tag, outcome));
+            inner
+                .parcels
+                .push_back(Parcel::Answer(tag, Box::new(outcome)));
             inner.waker.take()
         };
         if let Some(waker) = waker {
@@ -171,8 +252,39 @@ impl Outbox {
         }
     }
 
-    /// Takes all that is there, or leaves the waker to be called when something comes.
-    pub(crate) fn poll_drain(&self, waker: &Waker) -> Poll<Drained> {
+    /// Puts the answers of messages into the queue, as [`Outbox::answer`].
+    pub(crate) fn published(&self, tags: impl Iterator<Item = u64>, receivers: u64) {
+        let waker = {
+            let mut inner = self.inner.lock();
+            if inner.closed {
+                return;
+            }
+            let answers = tags.map(|tag| Parcel::Published(tag, receivers));
+            inner.parcels.extend(answers);
+            inner.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// A request of the session goes to the committer.
+    pub(crate) fn commits(&self) {
+        self.committing.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The committer's answers to so many requests have reached the hub, or there is no commit behind them.
+    pub(crate) fn committed(&self, requests: usize) {
+        self.committing.fetch_sub(requests, Ordering::Release);
+    }
+
+    /// Whether requests are with the committer: what comes after them must take the same way.
+    pub(crate) fn is_committing(&self) -> bool {
+        self.committing.load(Ordering::Acquire) > 0
+    }
+
+    /// Swaps all that is there into `drained`, which is empty, or leaves the waker to be called when something comes.
+    pub(crate) fn poll_drain(&self, waker: &Waker, drained: &mut Drained) -> Poll<()> {
         let mut inner = self.inner.lock();
         if inner.parcels.is_empty() && inner.lost.is_empty() && inner.dropped.is_empty() {
             inner.waker = Some(waker.clone());
@@ -181,11 +293,15 @@ impl Outbox {
         inner.bytes = 0;
         inner.events = 0;
         inner.filled_since = None;
-        Poll::Ready(Drained {
-            parcels: std::mem::take(&mut inner.parcels).into(),
-            lost: std::mem::take(&mut inner.lost),
-            dropped: std::mem::take(&mut inner.dropped),
-        })
+        let spare = drained.parcels.capacity();
+        if spare > SPARE && spare / 4 > inner.parcels.len() {
+            // A crowd has passed: its room is not kept for ever.
+            drained.parcels = VecDeque::new();
+        }
+        std::mem::swap(&mut inner.parcels, &mut drained.parcels);
+        std::mem::swap(&mut inner.lost, &mut drained.lost);
+        std::mem::swap(&mut inner.dropped, &mut drained.dropped);
+        Poll::Ready(())
     }
 
     /// Has a watch begin again: what it was told may not be all.
@@ -201,6 +317,43 @@ impl Outbox {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// A watch becomes a member of a group.
+    pub(crate) fn join_group(&self, slot: Slot) {
+        self.inner.lock().members.push(slot);
+    }
+
+    /// A watch is a member no longer; gives what waits for it.
+    pub(crate) fn leave_group(&self, slot: Slot) -> Vec<Arc<Event>> {
+        let mut inner = self.inner.lock();
+        let members = inner.members.len();
+        inner.members.retain(|member| *member != slot);
+        if inner.members.len() == members {
+            return Vec::new();
+        }
+        let (mut left, mut bytes) = (Vec::new(), 0);
+        inner.parcels.retain(|parcel| match parcel {
+            Parcel::Event(of, event) if *of == slot => {
+                bytes += event.weight();
+                left.push(Arc::clone(event));
+                false
+            }
+            Parcel::Event(..) | Parcel::Published(..) | Parcel::Answer(..) => true,
+        });
+        inner.bytes = inner.bytes.saturating_sub(bytes);
+        inner.events = inner.events.saturating_sub(left.len());
+        left
+    }
+
+    /// So many events that the session took are still on their way to its client.
+    pub(crate) fn holds(&self, events: usize) {
+        self.held.store(events, Ordering::Relaxed);
+    }
+
+    /// How many events the client has not got yet.
+    pub(crate) fn held_and_waiting(&self) -> usize {
+        self.held.load(Ordering::Relaxed) + self.inner.lock().events
     }
 
     /// A watch joins: what is told from now on fits what it has.
@@ -234,7 +387,7 @@ impl Inner {
 
     /// Makes room: of the states the newest of each path stays, and messages give way.
     fn conflate(&mut self, limits: OutboxLimits, slot: Slot, event: &Arc<Event>, weight: usize) {
-        if event.kind == EventKind::Message {
+        if is_message(slot, event) {
             self.drop_message(slot);
             return;
         }
@@ -245,7 +398,7 @@ impl Inner {
         (self.bytes, self.events) = (0, 0);
         for parcel in std::mem::take(&mut self.parcels).into_iter().rev() {
             match &parcel {
-                Parcel::Event(slot, event) if event.kind == EventKind::Message => {
+                Parcel::Event(slot, event) if is_message(*slot, event) => {
                     gone.push(*slot);
                     continue;
                 }
@@ -259,7 +412,7 @@ impl Inner {
                     self.bytes += event.weight();
                     self.events += 1;
                 }
-                Parcel::Answer(..) => {}
+                Parcel::Published(..) | Parcel::Answer(..) => {}
             }
             kept.push_front(parcel);
         }
@@ -286,11 +439,13 @@ impl Inner {
         (self.bytes, self.events) = (0, 0);
         for parcel in waiting {
             match parcel {
-                Parcel::Event(slot, event) if event.kind == EventKind::Message => {
+                Parcel::Event(slot, event) if is_message(slot, &event) => {
                     self.drop_message(slot);
                 }
                 Parcel::Event(slot, _) => self.lose(slot),
-                answer @ Parcel::Answer(..) => self.parcels.push_back(answer),
+                answer @ (Parcel::Published(..) | Parcel::Answer(..)) => {
+                    self.parcels.push_back(answer);
+                }
             }
         }
     }
@@ -301,6 +456,15 @@ impl Inner {
             self.lost.push(slot);
         }
     }
+}
+
+/// No room, or no member any more.
+#[derive(Debug)]
+pub(crate) struct Refused;
+
+/// What is no state: nothing later says it again.
+fn is_message(slot: Slot, event: &Event) -> bool {
+    event.kind == EventKind::Message || slot.is_of_group()
 }
 
 /// Whether a later put or delete at or above `path` makes an event there superfluous.
@@ -316,209 +480,4 @@ fn is_covered(covers: &HashSet<(Slot, Path)>, slot: Slot, path: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use sapwood_value::Value;
-
-    use super::*;
-    use crate::event::Body;
-
-    const LIMITS: OutboxLimits = OutboxLimits {
-        bytes_max: 1 << 20,
-        events_max: 8,
-    };
-
-    fn event(kind: EventKind, path: &str, value: i64) -> Arc<Event> {
-        Arc::new(Event::new(
-            kind,
-            Path::parse(path, &sapwood_tree::Limits::default()).unwrap(),
-            None,
-            Body::Value(Value::Int(value)),
-        ))
-    }
-
-    fn drain(outbox: &Outbox) -> Drained {
-        match outbox.poll_drain(Waker::noop()) {
-            Poll::Ready(drained) => drained,
-            Poll::Pending => Drained::default(),
-        }
-    }
-
-    fn told(drained: &Drained) -> Vec<String> {
-        drained
-            .parcels
-            .iter()
-            .map(|parcel| match parcel {
-                Parcel::Event(_, event) => format!("{} {:?}", event.path, event.value()),
-                Parcel::Answer(tag, _) => format!("answer {tag}"),
-            })
-            .collect()
-    }
-
-    fn push(outbox: &Outbox, kind: EventKind, path: &str, value: i64) {
-        let event = event(kind, path, value);
-        drop(outbox.push(Slot(0), &event, event.weight()));
-    }
-
-    #[test]
-    fn a_full_outbox_keeps_the_newest_of_each_path() {
-        let outbox = Outbox::new(LIMITS);
-        for value in 0..100 {
-            push(
-                &outbox,
-                EventKind::Put,
-                if value % 2 == 0 { "/a" } else { "/b" },
-                value,
-            );
-        }
-        let drained = drain(&outbox);
-        let told = told(&drained);
-        assert!(drained.lost.is_empty());
-        assert!(told.len() <= 8, "{told:?}");
-        assert!(
-            told.contains(&"/a Value(Int(98))".to_owned())
-                && told.contains(&"/b Value(Int(99))".to_owned()),
-            "{told:?}"
-        );
-    }
-
-    #[test]
-    fn a_put_covers_what_was_told_below_it() {
-        let outbox = Outbox::new(LIMITS);
-        for child in 0..8 {
-            push(&outbox, EventKind::Put, &format!("/a/{child}"), child);
-        }
-        push(&outbox, EventKind::Put, "/a", 7);
-        assert_eq!(told(&drain(&outbox)), ["/a Value(Int(7))"]);
-    }
-
-    #[test]
-    fn too_many_paths_lose_the_watch() {
-        let outbox = Outbox::new(LIMITS);
-        for child in 0..9 {
-            push(&outbox, EventKind::Put, &format!("/a/{child}"), child);
-        }
-        let drained = drain(&outbox);
-        assert_eq!(drained.lost, [Slot(0)]);
-        assert!(drained.parcels.is_empty());
-    }
-
-    #[test]
-    fn messages_give_way_and_are_counted() {
-        let outbox = Outbox::new(LIMITS);
-        for value in 0..20 {
-            push(&outbox, EventKind::Message, "/a", value);
-        }
-        let drained = drain(&outbox);
-        assert_eq!(drained.parcels.len(), 8);
-        assert_eq!(drained.dropped, [(Slot(0), 12)]);
-    }
-
-    #[test]
-    fn a_watch_that_was_lost_hears_messages_and_no_states_until_it_joins_again() {
-        let outbox = Outbox::new(LIMITS);
-        outbox.lose(Slot(0));
-        push(&outbox, EventKind::Put, "/a", 1);
-        push(&outbox, EventKind::Message, "/a", 2);
-        let drained = drain(&outbox);
-        assert_eq!(
-            (told(&drained), drained.lost),
-            (vec!["/a Value(Int(2))".to_owned()], vec![Slot(0)])
-        );
-        outbox.hear(Slot(0));
-        push(&outbox, EventKind::Put, "/a", 3);
-        assert_eq!(told(&drain(&outbox)), ["/a Value(Int(3))"]);
-    }
-
-    #[test]
-    fn a_large_event_goes_alone() {
-        let outbox = Outbox::new(OutboxLimits {
-            bytes_max: 10,
-            events_max: 8,
-        });
-        push(&outbox, EventKind::Put, "/a", 1);
-        assert_eq!(told(&drain(&outbox)), ["/a Value(Int(1))"]);
-    }
-
-    /// Half the hard limit, for ten seconds.
-    fn softly() -> Outbox {
-        let weight = event(EventKind::Put, "/a", 0).weight();
-        let hard = OutboxLimits {
-            bytes_max: 8 * weight,
-            events_max: 100,
-        };
-        Outbox::new(hard).with_soft(SoftLimit {
-            bytes_max: 4 * weight,
-            lasting: Duration::from_secs(10),
-        })
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_stays_above_the_soft_limit_is_conflated() {
-        let outbox = softly();
-        for value in 0..6 {
-            push(&outbox, EventKind::Put, "/a", value);
-        }
-        tokio::time::advance(Duration::from_millis(9_999)).await;
-        push(&outbox, EventKind::Put, "/a", 6);
-        assert_eq!(outbox.inner.lock().events, 7, "it may do so for a moment");
-        tokio::time::advance(Duration::from_millis(1)).await;
-        push(&outbox, EventKind::Put, "/a", 7);
-        assert_eq!(told(&drain(&outbox)), ["/a Value(Int(7))"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn paths_that_stay_above_the_soft_limit_lose_the_watch() {
-        let outbox = softly();
-        for child in 0..6 {
-            push(&outbox, EventKind::Put, &format!("/{child}"), child);
-        }
-        tokio::time::advance(Duration::from_secs(10)).await;
-        push(&outbox, EventKind::Put, "/9", 9);
-        let drained = drain(&outbox);
-        assert_eq!((told(&drained), drained.lost), (vec![], vec![Slot(0)]));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn messages_give_way_where_those_before_them_stay_above_the_soft_limit() {
-        let outbox = softly();
-        for value in 0..6 {
-            push(&outbox, EventKind::Message, "/a", value);
-        }
-        tokio::time::advance(Duration::from_secs(10)).await;
-        push(&outbox, EventKind::Message, "/a", 6);
-        let drained = drain(&outbox);
-        assert_eq!(
-            (drained.parcels.len(), drained.dropped),
-            (6, vec![(Slot(0), 1)])
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_takes_what_waits_has_ten_seconds_again() {
-        let outbox = softly();
-        for round in 0..5 {
-            for value in 0..6 {
-                push(&outbox, EventKind::Message, "/a", value);
-            }
-            tokio::time::advance(Duration::from_secs(9)).await;
-            let drained = drain(&outbox);
-            assert_eq!(
-                (drained.parcels.len(), drained.dropped),
-                (6, vec![]),
-                "{round}"
-            );
-        }
-    }
-
-    #[test]
-    fn answers_stay_behind_the_events_before_them() {
-        let outbox = Outbox::new(LIMITS);
-        push(&outbox, EventKind::Put, "/a", 1);
-        outbox.answer(5, Outcome::Registered);
-        push(&outbox, EventKind::Put, "/a", 2);
-        assert_eq!(
-            told(&drain(&outbox)),
-            ["/a Value(Int(1))", "answer 5", "/a Value(Int(2))"]
-        );
-    }
-}
+mod tests;

@@ -9,12 +9,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use sapwood_tree::{Path, TopicFilter};
+use sapwood_value::Text;
 
 use crate::committer::{Reply, Request};
 use crate::database::Database;
 use crate::event::{Body, Event, EventKind};
 use crate::gate::{Claims, Operation};
-use crate::hub::HubRequest;
+use crate::hub::{Batch, HubRequest, MessageReply, Said};
 use crate::lease::Effect;
 use crate::message::Message;
 use crate::outbox::{Drained, Outbox, OutboxLimits, Parcel, Slot, SoftLimit};
@@ -66,6 +67,15 @@ pub enum WatchSpec {
     Record(Path),
     /// What the topics say that a filter matches.
     Topic(TopicFilter),
+    /// A share of that: of each event, one of those is told who watch by the same name and filter; whoever is least busy,
+    /// else in turns. It begins with what happens next, whatever [`Start`] says. What a member that leaves or ends has
+    /// not taken goes to the others.
+    Group {
+        /// The group's name.
+        name: Text,
+        /// What the group is told.
+        filter: TopicFilter,
+    },
 }
 
 /// Where a watch begins.
@@ -105,7 +115,7 @@ pub enum Answer {
     Written(Committed),
     /// The path as it is, behind every event that led to it.
     Read(Reading),
-    /// The message reached so many.
+    /// A message reached so many.
     Published {
         /// How many sessions.
         receivers: u64,
@@ -119,7 +129,6 @@ pub enum Answer {
 pub(crate) enum Outcome {
     Written(Result<Committed, WriteError>),
     Read(Reading),
-    Published { receivers: u64 },
     Registered,
 }
 
@@ -154,7 +163,14 @@ pub struct Session {
     leaves: bool,
     in_flight: usize,
     seen: u64,
+    /// Messages on their way out: many go together.
+    said: Vec<Said>,
+    /// Room for what the outbox has; empty but for a moment.
+    drained: Drained,
 }
+
+/// So many messages are sent together.
+const SAID_MAX: usize = 64;
 
 impl Session {
     pub(crate) fn new(database: Database, connect: Connect) -> Self {
@@ -179,6 +195,8 @@ impl Session {
             leaves: false,
             in_flight: 0,
             seen: 0,
+            said: Vec::new(),
+            drained: Drained::default(),
             database,
         }
     }
@@ -208,11 +226,14 @@ impl Session {
     /// # Errors
     /// [`WatchError`] if the gate says no, or the session has too many.
     pub fn watch(&mut self, spec: WatchSpec, start: Start) -> Result<WatchId, WatchError> {
+        self.flush();
         let operation = match &spec {
             WatchSpec::Tree(path) | WatchSpec::Children(path) | WatchSpec::Record(path) => {
                 Operation::Read(path)
             }
-            WatchSpec::Topic(filter) => Operation::Subscribe(filter),
+            WatchSpec::Topic(filter) | WatchSpec::Group { filter, .. } => {
+                Operation::Subscribe(filter)
+            }
         };
         self.database
             .gate()
@@ -223,8 +244,13 @@ impl Session {
             Limits::met("limits.watches_max");
             return Err(WatchError::TooMany { max });
         }
-        let id = WatchId(self.next_number());
-        let has = self.has_already(&start);
+        let group = matches!(spec, WatchSpec::Group { .. });
+        let slot = Slot::new(self.next_number(), group);
+        let id = WatchId(slot.0);
+        if group {
+            self.outbox.join_group(slot);
+        }
+        let has = self.has_already(if group { &Start::Now } else { &start });
         self.seen = if self.watches.is_empty() {
             has
         } else {
@@ -252,6 +278,7 @@ impl Session {
 
     /// Ends a watch. Nothing more comes for it.
     pub fn unwatch(&mut self, id: WatchId) {
+        self.flush();
         if let Some(index) = self.watches.iter().position(|(other, _)| *other == id) {
             let (_, watch) = self.watches.swap_remove(index);
             self.leave(id, &watch);
@@ -266,6 +293,7 @@ impl Session {
 
     /// Reads a path; the answer comes behind the events of every commit that it shows.
     pub fn submit_read(&mut self, tag: u64, path: Path) {
+        self.flush();
         if self.refused_as_busy(tag) {
             return;
         }
@@ -277,7 +305,8 @@ impl Session {
         }
     }
 
-    /// Sends a message, behind the session's own writes.
+    /// Sends a message, behind the session's own writes. Many go together: when the session is next polled, flushed, asked
+    /// for something else, or ended.
     pub fn submit_publish(&mut self, tag: u64, path: Path, message: Message) {
         if self.refused_as_busy(tag) {
             return;
@@ -292,23 +321,33 @@ impl Session {
                 .outbox
                 .answer(tag, Outcome::Written(Err(WriteError::Denied { path })));
         }
-        let reply = Reply::Session {
-            outbox: Arc::clone(&self.outbox),
-            tag,
-        };
-        if self
-            .database
-            .enqueue(Request::Publish {
-                path,
-                message: Arc::new(message),
-                session: self.id,
-                reply,
-            })
-            .is_err()
-        {
-            self.outbox
-                .answer(tag, Outcome::Written(Err(WriteError::Unavailable)));
+        let message = Arc::new(message);
+        self.said.push(Said { path, message, tag });
+        if self.said.len() >= SAID_MAX {
+            self.flush();
         }
+    }
+
+    /// Sends the messages that wait to go together. Who does not poll the session soon after publishing calls this.
+    pub fn flush(&mut self) {
+        if self.said.is_empty() {
+            return;
+        }
+        // Behind a write that is under way they take its way.
+        let committed = self.outbox.is_committing();
+        let batch = Batch {
+            said: std::mem::take(&mut self.said),
+            origin: Some(self.id),
+            reply: MessageReply::Session {
+                outbox: Arc::clone(&self.outbox),
+                committed,
+            },
+        };
+        if !committed {
+            return self.database.tell_hub(HubRequest::Publish(batch));
+        }
+        self.outbox.commits();
+        self.database.publish_behind(batch);
     }
 
     /// Leaves something to be done when this session ends. Answered when it is durable.
@@ -334,6 +373,11 @@ impl Session {
         self.send(tag, Write::default(), vec![effect]);
     }
 
+    /// Says how many events that it took are still on their way to its client: groups prefer those who hold less.
+    pub fn holds(&self, events: usize) {
+        self.outbox.holds(events);
+    }
+
     /// Waits until something is there, then appends all that is there to `out`, in order.
     ///
     /// Cancel-safe: what has been appended is delivered, and nothing else is lost.
@@ -352,9 +396,12 @@ impl Session {
     /// [`Session::next`] as a poll.
     pub fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Vec<Delivery>) -> Poll<()> {
         let before = out.len();
-        if let Poll::Ready(drained) = self.outbox.poll_drain(cx.waker()) {
-            self.deliver(drained, out);
+        self.flush();
+        let mut drained = std::mem::take(&mut self.drained);
+        if self.outbox.poll_drain(cx.waker(), &mut drained).is_ready() {
+            self.deliver(&mut drained, out);
         }
+        self.drained = drained;
         self.poll_watches(cx, out);
         if out.len() > before {
             Poll::Ready(())
@@ -385,12 +432,17 @@ impl Session {
         }
     }
 
-    fn deliver(&mut self, drained: Drained, out: &mut Vec<Delivery>) {
-        for parcel in drained.parcels {
+    fn deliver(&mut self, drained: &mut Drained, out: &mut Vec<Delivery>) {
+        out.reserve(drained.parcels.len());
+        let mut known = None;
+        for parcel in drained.parcels.drain(..) {
             match parcel {
                 Parcel::Event(slot, event) => {
-                    if !self.slots.contains(&slot) {
-                        continue;
+                    if known != Some(slot) {
+                        if !self.slots.contains(&slot) {
+                            continue;
+                        }
+                        known = Some(slot);
                     }
                     if let Some(version) = &event.version
                         && version.part.is_none()
@@ -402,16 +454,19 @@ impl Session {
                         event,
                     });
                 }
+                Parcel::Published(tag, receivers) => {
+                    self.in_flight = self.in_flight.saturating_sub(1);
+                    let answer = Ok(Answer::Published { receivers });
+                    out.push(Delivery::Answer { tag, answer });
+                }
                 Parcel::Answer(tag, outcome) => {
                     self.in_flight = self.in_flight.saturating_sub(1);
-                    out.push(Delivery::Answer {
-                        tag,
-                        answer: answer(outcome),
-                    });
+                    let answer = answer(*outcome);
+                    out.push(Delivery::Answer { tag, answer });
                 }
             }
         }
-        for (slot, dropped) in drained.dropped {
+        for (slot, dropped) in drained.dropped.drain(..) {
             if self.slots.contains(&slot) {
                 let watch = WatchId(slot.0);
                 let path = self.path_of(watch);
@@ -423,7 +478,7 @@ impl Session {
                 });
             }
         }
-        for slot in drained.lost {
+        for slot in drained.lost.drain(..) {
             self.restart(slot);
         }
     }
@@ -448,6 +503,7 @@ impl Session {
     }
 
     fn send(&mut self, tag: u64, write: Write, effects: Vec<Effect>) {
+        self.flush();
         if self.refused_as_busy(tag) {
             return;
         }
@@ -455,10 +511,12 @@ impl Session {
             outbox: Arc::clone(&self.outbox),
             tag,
         };
+        self.outbox.commits();
         if let Err(error) =
             self.database
                 .submit(self.claims.clone(), Some(self.id), write, effects, reply)
         {
+            self.outbox.committed(1);
             self.outbox.answer(tag, Outcome::Written(Err(error)));
         }
     }
@@ -498,15 +556,17 @@ impl Session {
 
     fn leave(&mut self, id: WatchId, watch: &Watch) {
         self.slots.remove(&id.slot());
+        let left = self.outbox.leave_group(id.slot());
         self.database
-            .leave(watch.spec().clone(), self.id, id.slot());
+            .leave(watch.spec().clone(), self.id, id.slot(), left);
     }
 
     fn end(&mut self) -> Option<tokio::sync::oneshot::Receiver<()>> {
-        self.outbox.close();
+        self.flush();
         for (id, watch) in std::mem::take(&mut self.watches) {
             self.leave(id, &watch);
         }
+        self.outbox.close();
         if !std::mem::take(&mut self.leaves) {
             return None;
         }
@@ -539,7 +599,6 @@ fn answer(outcome: Outcome) -> Result<Answer, WriteError> {
     match outcome {
         Outcome::Written(written) => written.inspect_err(WriteError::count).map(Answer::Written),
         Outcome::Read(reading) => Ok(Answer::Read(reading)),
-        Outcome::Published { receivers } => Ok(Answer::Published { receivers }),
         Outcome::Registered => Ok(Answer::Registered),
     }
 }

@@ -84,6 +84,14 @@ pub(crate) struct From {
 
 impl Watch {
     pub(crate) fn new(database: &Database, spec: WatchSpec, start: Start) -> Self {
+        if matches!(spec, WatchSpec::Group { .. }) {
+            let stage = Stage::Live;
+            return Self {
+                spec,
+                stage,
+                ahead: None,
+            };
+        }
         let view = database.view();
         let (stage, lost) = match start {
             Start::State => (first(database, &spec, view), false),
@@ -293,7 +301,7 @@ fn reset_event(spec: &WatchSpec) -> Arc<Event> {
 fn path_of(spec: &WatchSpec) -> Path {
     match spec {
         WatchSpec::Tree(path) | WatchSpec::Children(path) | WatchSpec::Record(path) => path.clone(),
-        WatchSpec::Topic(filter) => filter.literal_prefix(),
+        WatchSpec::Topic(filter) | WatchSpec::Group { filter, .. } => filter.literal_prefix(),
     }
 }
 
@@ -342,7 +350,7 @@ fn catch_up(
         WatchSpec::Record(path) => replay_record(commits.iter(), path, &view, log)
             .into_iter()
             .collect(),
-        WatchSpec::Tree(_) | WatchSpec::Topic(_) => return Err(Lost),
+        WatchSpec::Tree(_) | WatchSpec::Topic(_) | WatchSpec::Group { .. } => return Err(Lost),
     };
     Ok(CaughtUp {
         events,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use common::{connect, delete, done, memory, next, path, put, write};
 use sapwood_core::{
-    AtEnd, Database, Delivery, Event, EventKind, Message, Session, Start, WatchSpec, WriteOp,
+    Answer, AtEnd, Database, Delivery, Event, EventKind, Message, Session, Start, WatchSpec,
+    WriteOp,
 };
 use sapwood_tree::{OpKind, Payload, TopicFilter};
 use sapwood_value::{Limits, Value};
@@ -198,5 +199,76 @@ async fn what_a_door_makes_of_an_event_is_made_once() {
     let made = one.shared(|_| String::from("first"));
     assert_eq!(*other.shared(|_| String::from("second")), *made);
     assert_eq!(*other.shared(|_| 5), 5);
+    core.close();
+}
+
+#[tokio::test]
+async fn messages_and_writes_of_a_session_are_told_in_their_order() {
+    let (core, database, _) = memory();
+    let mut listener = watching(&database, "a/+").await;
+    let mut session = connect(&database);
+    let mut expected = Vec::new();
+    for round in 0..40_i64 {
+        let number = |offset: i64| round * 3 + offset;
+        for offset in 0..2 {
+            let message = Message::new(Value::Int(number(offset)));
+            session.submit_publish(0, path("/a/said"), message);
+            expected.push(format!("message /a/said {}", number(offset)));
+        }
+        session.submit(1, write([put("/a/put", &number(2).to_string())]));
+        expected.push(format!("put /a/put {}", number(2)));
+        if round % 7 == 0 {
+            next(&mut session, 3).await;
+        }
+    }
+    assert_eq!(next(&mut listener, expected.len()).await, expected);
+    core.close();
+}
+
+#[tokio::test]
+async fn messages_that_go_together_are_each_told_and_answered() {
+    let (core, database, _) = memory();
+    let mut listener = watching(&database, "a/+").await;
+    let mut group = connect(&database);
+    let filter = TopicFilter::parse("a/1", &sapwood_tree::Limits::default()).unwrap();
+    let spec = WatchSpec::Group {
+        name: "g".into(),
+        filter,
+    };
+    group.watch(spec, Start::Now).unwrap();
+    let mut session = connect(&database);
+    let mut expected = Vec::new();
+    for number in 0..100_i64 {
+        let topic = ["/a/1", "/a/2", "/none"][usize::try_from(number / 10 % 3).unwrap()];
+        session.submit_publish(
+            number.unsigned_abs(),
+            path(topic),
+            Message::new(Value::Int(number)),
+        );
+        if topic != "/none" {
+            expected.push(format!("message {topic} {number}"));
+        }
+    }
+    let mut out = Vec::new();
+    let mut receivers = Vec::new();
+    while receivers.len() < 100 {
+        session.next(&mut out).await;
+        for delivery in out.drain(..) {
+            let Delivery::Answer { tag, answer } = delivery else {
+                continue;
+            };
+            assert_eq!(tag, receivers.len() as u64);
+            let Answer::Published { receivers: count } = answer.unwrap() else {
+                continue;
+            };
+            receivers.push(count);
+        }
+    }
+    assert_eq!(
+        [receivers[0], receivers[9], receivers[10], receivers[20]],
+        [2, 2, 1, 0]
+    );
+    assert_eq!(next(&mut listener, expected.len()).await, expected);
+    assert_eq!(next(&mut group, 40).await.len(), 40);
     core.close();
 }

@@ -147,7 +147,7 @@ impl Hub {
             let body = || said.clone().map(Body::Shared);
             if kind == Kind::Topic {
                 let event = topic_event(&path, body().unwrap_or(Body::Absent), version);
-                self.topics.tell_topic(&Arc::new(event), &mut self.wakers);
+                self.topics.tell_state(&Arc::new(event), &mut self.wakers);
                 continue;
             }
             if let (Some(parent), Some(child)) = (path.parent(), path.last()) {

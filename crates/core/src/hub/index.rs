@@ -17,7 +17,7 @@ pub(crate) struct Watcher {
     pub(crate) session: SessionId,
     pub(crate) slot: Slot,
     pub(crate) outbox: Arc<Outbox>,
-    /// It has been told everything up to this commit already.
+    /// It has been told everything up to this commit already, or is not to be.
     pub(crate) from: u64,
 }
 
@@ -48,7 +48,7 @@ impl Watcher {
         }
     }
 
-    fn is(&self, session: SessionId, slot: Slot) -> bool {
+    pub(super) fn is(&self, session: SessionId, slot: Slot) -> bool {
         self.session == session && self.slot == slot
     }
 }
@@ -107,6 +107,11 @@ impl PathIndex {
     /// Calls `each` with every watcher.
     pub(crate) fn for_each(&self, each: impl FnMut(&Watcher)) {
         self.at.values().flatten().for_each(each);
+    }
+
+    /// Whether something is watched at or above `path`.
+    pub(crate) fn any_at_or_above(&self, path: &Path) -> bool {
+        !self.is_empty() && self.at_or_above(path).next().is_some()
     }
 
     /// The watched paths at or above `path`, deepest first.

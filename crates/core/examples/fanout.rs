@@ -1,0 +1,133 @@
+//! What a delivery costs: one session publishes to a topic, many watch it.
+//! `cargo run --release --example fanout -- [watchers] [seconds] [window]`.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measuring tool")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use sapwood_core::{
+    Claims, Connect, Core, CoreSettings, Database, Message, Session, Start, WatchSpec,
+};
+use sapwood_tree::{Limits, Path, Payload, TopicFilter};
+
+fn main() {
+    let mut arguments = std::env::args()
+        .skip(1)
+        .filter_map(|text| text.parse::<u64>().ok());
+    let (watchers, seconds, window) = (
+        arguments.next().unwrap_or(100),
+        arguments.next().unwrap_or(3),
+        arguments.next().unwrap_or(100),
+    );
+    let core = Core::open(CoreSettings::memory()).unwrap();
+    let database = core.database("default").unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (told, ended) = (
+        Arc::new(AtomicU64::new(0)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let (elapsed, used, sent) = runtime.block_on(async {
+        for _ in 0..watchers {
+            let session = connect(&database);
+            tokio::spawn(listen(session, Arc::clone(&told)));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let (before, began) = (cpu(), Instant::now());
+        let publisher = connect(&database);
+        let stop = Arc::clone(&ended);
+        let published = tokio::spawn(publish(
+            publisher,
+            window,
+            stop,
+            Arc::clone(&told),
+            watchers,
+        ));
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        ended.store(true, Ordering::Relaxed);
+        let sent = published.await.unwrap();
+        while told.load(Ordering::Relaxed) < sent * watchers
+            && began.elapsed().as_secs() < seconds + 2
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        (began.elapsed().as_secs_f64(), cpu() - before, sent)
+    });
+    let deliveries = told.load(Ordering::Relaxed);
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    let count = deliveries as f64;
+    println!(
+        "1 -> {watchers}: {:.0} deliveries/s, {:.3} us CPU each, {} of {} dropped",
+        count / elapsed,
+        used * 1e6 / count,
+        sent * watchers - deliveries,
+        sent * watchers
+    );
+    core.close();
+}
+
+fn connect(database: &Database) -> Session {
+    database.connect(Connect {
+        protocol: "example",
+        peer: None,
+        claims: Claims::anonymous(),
+    })
+}
+
+async fn listen(mut session: Session, told: Arc<AtomicU64>) {
+    let filter = TopicFilter::parse("a/+", &Limits::default()).unwrap();
+    session.watch(WatchSpec::Topic(filter), Start::Now).unwrap();
+    let mut out = Vec::new();
+    loop {
+        session.next(&mut out).await;
+        told.fetch_add(out.len() as u64, Ordering::Relaxed);
+        out.clear();
+    }
+}
+
+/// Publishes with so many at a time that not everybody has; how many it were.
+async fn publish(
+    mut session: Session,
+    window: u64,
+    ended: Arc<AtomicBool>,
+    told: Arc<AtomicU64>,
+    watchers: u64,
+) -> u64 {
+    let path = Path::parse("/a/b", &Limits::default()).unwrap();
+    let payload = Payload {
+        bytes: Some(vec![b'x'; 64].into()),
+        ..Payload::default()
+    };
+    let limits = sapwood_value::Limits::default();
+    let (mut sent, mut answered) = (0, 0);
+    let mut out = Vec::new();
+    while !ended.load(Ordering::Relaxed) || answered < sent {
+        let had = told.load(Ordering::Relaxed) / watchers;
+        while sent - had.min(answered) < window && !ended.load(Ordering::Relaxed) {
+            let message = Message::from_payload(payload.clone(), limits);
+            session.submit_publish(sent, path.clone(), message);
+            sent += 1;
+        }
+        if answered == sent {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        session.next(&mut out).await;
+        answered += out.len() as u64;
+        out.clear();
+    }
+    sent
+}
+
+/// CPU seconds that this process has used.
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let ticks = |at: usize| fields[at].parse::<f64>().unwrap();
+    (ticks(11) + ticks(12)) / 100.0
+}
