@@ -187,6 +187,9 @@ impl Place {
     }
 }
 
+/// What a session is said to hold while its client is away: of a group, whoever is there is told (4.8.2).
+const HELD_AWAY: usize = 1 << 40;
+
 /// How much may wait for a client that is away.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct QueueLimits {
@@ -290,6 +293,7 @@ pub(crate) async fn keep(away: Away) {
     let will_at = will.as_ref().map(|(_, delay)| begin + *delay);
     let mut queue = Queue::new(limits, &kept.machine.queue);
     let mut told = Vec::new();
+    kept.session.holds(HELD_AWAY);
     let claim = loop {
         tokio::select! {
             claim = &mut claimed => break claim.ok(),

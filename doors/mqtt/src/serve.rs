@@ -163,7 +163,12 @@ impl Client {
         self.waiting.shrink_to(0);
         self.open.shrink_to(4);
         let holds = self.machine.in_flight() + self.waiting.len();
-        self.holds = holds;
+        if holds != self.holds
+            && let Some(joined) = &self.joined
+        {
+            joined.kept.session.holds(holds);
+            self.holds = holds;
+        }
         let (bytes_received, bytes_sent) = self.link.take_counts();
         self.site.figures.add(Counted {
             bytes_received,

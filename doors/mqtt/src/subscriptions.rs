@@ -89,9 +89,6 @@ impl Subscriptions {
             }
             return granted;
         }
-        if asked.filter.share.is_some() {
-            return ReasonCode::SharedSubscriptionsNotSupported;
-        }
         if self.all.len() >= max {
             Limits::met("mqtt.subscriptions_max");
             return ReasonCode::QuotaExceeded;
@@ -312,7 +309,13 @@ fn granted(qos: Qos) -> ReasonCode {
 fn watch_of(asked: &Subscription) -> (WatchSpec, Start) {
     let filter = asked.filter.filter.clone();
     match &asked.filter.share {
-        Some(_) => (WatchSpec::Topic(filter), Start::Now),
+        Some(name) => (
+            WatchSpec::Group {
+                name: (&**name).into(),
+                filter,
+            },
+            Start::Now,
+        ),
         None if asked.retain_handling == RetainHandling::DoNotSend => {
             (WatchSpec::Topic(filter), Start::Now)
         }

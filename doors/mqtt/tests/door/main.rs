@@ -9,5 +9,6 @@ mod limits;
 mod publishing;
 mod server;
 mod sessions;
+mod shared;
 mod subscribing;
 mod wills;

@@ -1,0 +1,89 @@
+//! Shared subscriptions (4.8.2).
+
+use sapwood_mqtt::codec::SubscribeFilter;
+
+use crate::server::{Q0, Q1, Server, filter, lasting};
+
+#[test]
+fn each_message_goes_to_one_member() {
+    let server = Server::start();
+    let (mut one, mut two) = (server.connect("one"), server.connect("two"));
+    for member in [&mut one, &mut two] {
+        member.subscribe("$share/g/a/#", Q1);
+    }
+    let mut publisher = server.connect("p");
+    for n in 0..10 {
+        publisher.say_surely("a/b", &n.to_string());
+    }
+    let mut all: Vec<String> = (0..5).flat_map(|_| [one.told(), two.told()]).collect();
+    all.sort();
+    let expected: Vec<String> = (0..10).map(|n| format!("a/b {n} q1")).collect();
+    assert_eq!(all, expected);
+    one.silent();
+    two.silent();
+}
+
+#[test]
+fn groups_and_other_subscriptions_are_told_apart() {
+    let server = Server::start();
+    let mut client = server.connect("c");
+    client.subscribe_with(vec![filter("$share/g/a", Q0)], Some(1));
+    client.subscribe_with(vec![filter("$share/h/a", Q0)], Some(2));
+    client.subscribe_with(vec![filter("a", Q0)], Some(3));
+    let mut publisher = server.connect("p");
+    publisher.say("a", "x");
+    let mut told = [client.told(), client.told(), client.told()];
+    told.sort();
+    assert_eq!(told, ["a x q0 #1", "a x q0 #2", "a x q0 #3"]);
+    client.silent();
+}
+
+#[test]
+fn a_group_has_no_first_state_but_is_told_changes() {
+    // 4.8.2-5
+    let server = Server::start();
+    let mut client = server.connect("c");
+    client.retain("a", "1");
+    let asked = SubscribeFilter {
+        retain_as_published: true,
+        ..filter("$share/g/a", Q0)
+    };
+    client.subscribe_with(vec![asked], None);
+    client.silent();
+    let mut publisher = server.connect("p");
+    publisher.retain("a", "2");
+    assert_eq!(client.told(), "a 2 q0 retain");
+}
+
+#[test]
+fn what_a_member_that_goes_has_not_taken_goes_to_another() {
+    // 4.8.2-4
+    let server = Server::start();
+    let (mut one, two) = (server.connect("one"), server.connect("two"));
+    one.subscribe("$share/g/a", Q1);
+    drop(two);
+    let mut publisher = server.connect("p");
+    for n in 0..4 {
+        publisher.say_surely("a", &n.to_string());
+        assert_eq!(one.told(), format!("a {n} q1"));
+    }
+}
+
+#[test]
+fn a_member_that_is_there_is_told_before_one_that_is_away() {
+    let server = Server::start();
+    let (mut away, _) = server.connect_as(lasting("away"));
+    away.subscribe("$share/g/a", Q1);
+    away.leave();
+    let mut there = server.connect("there");
+    there.subscribe("$share/g/a", Q1);
+    let mut publisher = server.connect("p");
+    for n in 0..6 {
+        publisher.say_surely("a", &n.to_string());
+        assert_eq!(there.told(), format!("a {n} q1"));
+    }
+    there.leave();
+    publisher.say_surely("a", "last");
+    let (mut away, _) = server.connect_as(lasting("away"));
+    assert_eq!(away.told(), "a last q1");
+}
