@@ -46,10 +46,12 @@ const PARTING_TIMEOUT: Duration = Duration::from_secs(5);
 thread_local! {
     /// What a session is told goes through a buffer of the thread, so that a connection at rest holds none.
     static TOLD: Cell<Vec<Told>> = const { Cell::new(Vec::new()) };
+    /// So does what its machine wants done.
+    static ACTIONS: Cell<Vec<Action>> = const { Cell::new(Vec::new()) };
 }
 
-/// What a thread's buffer may grow to and still be kept for the next connection, in events.
-const TOLD_MAX: usize = 4096;
+/// What a thread's buffer may grow to and still be kept for the next connection, in events or actions.
+const KEPT_MAX: usize = 4096;
 
 type Joining = BoxFuture<'static, Result<(Joined, Accepted), ReasonCode>>;
 
@@ -80,9 +82,10 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(site: Arc<Site>, connection: Connection) -> Self {
+    /// In memory of its own: so it is never copied, and its future stays small.
+    pub(crate) fn new(site: Arc<Site>, connection: Connection) -> Box<Self> {
         let now = Instant::now();
-        Self {
+        Box::new(Self {
             link: Link::new(connection.transport),
             info: connection.info,
             inbound: BytesMut::new(),
@@ -100,19 +103,25 @@ impl Client {
             holds: usize::MAX,
             counted: Counted::default(),
             site,
-        }
+        })
     }
 
     /// Serves the connection until it ends, and sees to what it leaves.
-    pub(crate) async fn serve(mut self) -> Closed {
+    pub(crate) async fn serve(mut self: Box<Self>) -> Closed {
         let closed = poll_fn(|cx| {
             let mut out = link::borrow();
+            self.actions = ACTIONS.take();
             let polled = self.poll(cx, &mut out);
+            let actions = std::mem::take(&mut self.actions);
+            if actions.capacity() <= KEPT_MAX {
+                ACTIONS.set(actions);
+            }
             link::give_back(out);
             polled
         })
         .await;
-        self.end(closed).await
+        // What only the end needs, takes memory only then.
+        self.end(closed).boxed().await
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Closed> {
@@ -159,7 +168,6 @@ impl Client {
         if self.inbound.is_empty() && self.inbound.capacity() > 0 {
             self.inbound = BytesMut::new();
         }
-        self.actions.shrink_to(4);
         self.waiting.shrink_to(0);
         self.open.shrink_to(4);
         let holds = self.machine.in_flight() + self.waiting.len();
@@ -255,7 +263,7 @@ impl Client {
                 Told::Answer { tag, answer } => self.outcome(tag, &answer, now, out),
             }
         }
-        if told.capacity() <= TOLD_MAX {
+        if told.capacity() <= KEPT_MAX {
             TOLD.set(told);
         }
         any
@@ -574,5 +582,22 @@ impl Client {
             timer.as_mut().reset(deadline.into());
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_at_rest_takes_little_memory() {
+        fn future_bytes<F>(_serve: fn(Box<Client>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let together = size_of::<Client>()
+            + future_bytes(Client::serve)
+            + size_of::<Joined>()
+            + size_of::<crate::registry::Kept>();
+        assert!(together < 2560, "{together} bytes");
     }
 }

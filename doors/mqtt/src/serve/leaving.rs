@@ -19,7 +19,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Client {
     /// Sees to what the connection leaves.
-    pub(super) async fn end(mut self, closed: Closed) -> Closed {
+    pub(super) async fn end(mut self: Box<Self>, closed: Closed) -> Closed {
         self.rest();
         let Some(joined) = self.joined.take() else {
             self.link.finish(is_ours(closed)).await;
@@ -48,7 +48,12 @@ impl Client {
     }
 
     /// Hands the session to who claims it, or to a task that keeps it while the client is away.
-    async fn keep_session(mut self, joined: Joined, claim: Option<Claim>, ended: Ended) -> Link {
+    async fn keep_session(
+        mut self: Box<Self>,
+        joined: Joined,
+        claim: Option<Claim>,
+        ended: Ended,
+    ) -> Link {
         let Joined {
             mut kept,
             place,
@@ -68,7 +73,7 @@ impl Client {
             waiting,
             link,
             ..
-        } = self;
+        } = *self;
         kept.machine = machine.into_session();
         let mut queue = Queue::new(limits, &kept.machine.queue);
         for delivery in waiting.into_iter().chain(behind) {
