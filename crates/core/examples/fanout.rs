@@ -1,5 +1,5 @@
 //! What a delivery costs: one session publishes to a topic, many watch it.
-//! `cargo run --release --example fanout -- [watchers] [seconds] [window]`.
+//! `cargo run --release --example fanout -- [watchers] [seconds] [window] [messages a second, else as fast as they are taken]`.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measuring tool")]
 
@@ -16,10 +16,11 @@ fn main() {
     let mut arguments = std::env::args()
         .skip(1)
         .filter_map(|text| text.parse::<u64>().ok());
-    let (watchers, seconds, window) = (
+    let (watchers, seconds, window, rate) = (
         arguments.next().unwrap_or(100),
         arguments.next().unwrap_or(3),
         arguments.next().unwrap_or(100),
+        arguments.next(),
     );
     let core = Core::open(CoreSettings::memory()).unwrap();
     let database = core.database("default").unwrap();
@@ -41,13 +42,13 @@ fn main() {
         let (before, began) = (cpu(), Instant::now());
         let publisher = connect(&database);
         let stop = Arc::clone(&ended);
-        let published = tokio::spawn(publish(
-            publisher,
-            window,
-            stop,
-            Arc::clone(&told),
-            watchers,
-        ));
+        let published = match rate {
+            Some(rate) => tokio::spawn(publish_at(publisher, rate, seconds)),
+            None => {
+                let told = Arc::clone(&told);
+                tokio::spawn(publish(publisher, window, stop, told, watchers))
+            }
+        };
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         ended.store(true, Ordering::Relaxed);
         let sent = published.await.unwrap();
@@ -99,18 +100,12 @@ async fn publish(
     watchers: u64,
 ) -> u64 {
     let path = Path::parse("/a/b", &Limits::default()).unwrap();
-    let payload = Payload {
-        bytes: Some(vec![b'x'; 64].into()),
-        ..Payload::default()
-    };
-    let limits = sapwood_value::Limits::default();
     let (mut sent, mut answered) = (0, 0);
     let mut out = Vec::new();
     while !ended.load(Ordering::Relaxed) || answered < sent {
         let had = told.load(Ordering::Relaxed) / watchers;
         while sent - had.min(answered) < window && !ended.load(Ordering::Relaxed) {
-            let message = Message::from_payload(payload.clone(), limits);
-            session.submit_publish(sent, path.clone(), message);
+            session.submit_publish(sent, path.clone(), message());
             sent += 1;
         }
         if answered == sent {
@@ -122,6 +117,28 @@ async fn publish(
         out.clear();
     }
     sent
+}
+
+/// Publishes so many a second; how many it were.
+async fn publish_at(mut session: Session, rate: u64, seconds: u64) -> u64 {
+    let path = Path::parse("/a/b", &Limits::default()).unwrap();
+    let mut turns = tokio::time::interval(Duration::from_secs(1) / u32::try_from(rate).unwrap());
+    let mut out = Vec::new();
+    for number in 0..rate * seconds {
+        turns.tick().await;
+        session.submit_publish(number, path.clone(), message());
+        session.next(&mut out).await;
+        out.clear();
+    }
+    rate * seconds
+}
+
+fn message() -> Message {
+    let payload = Payload {
+        bytes: Some(vec![b'x'; 64].into()),
+        ..Payload::default()
+    };
+    Message::from_payload(payload, sapwood_value::Limits::default())
 }
 
 /// CPU seconds that this process has used.

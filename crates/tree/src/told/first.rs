@@ -42,17 +42,31 @@ impl TopicValue {
     /// If it takes more than about `limit` bytes, or the rows can't be read.
     pub fn read(rows: &dyn Rows, path: &Path, limit: usize) -> Result<Option<Self>, ReadError> {
         let row = rows.row(path)?.filter(|row| row.is_record());
-        if let Some(whole) = row.as_ref().filter(|row| row.is_whole()) {
-            if limit < usize::MAX && whole.fragment.estimated_bytes() > limit {
+        if let Some(row) = row {
+            return Self::record(rows, path, row, limit);
+        }
+        Ok(own(rows, path, limit)?.map(Self::from))
+    }
+
+    fn record(
+        rows: &dyn Rows,
+        path: &Path,
+        row: Arc<Row>,
+        limit: usize,
+    ) -> Result<Option<Self>, ReadError> {
+        let value = if row.is_whole() {
+            if limit < usize::MAX && row.fragment.estimated_bytes() > limit {
                 return Err(ReadError::TooLarge { limit });
             }
-            return Ok(Some(Self { row, value: None }));
-        }
-        let value = own(rows, path, limit)?;
-        Ok(value.map(|value| Self {
-            row,
-            value: Some(value),
-        }))
+            None
+        } else {
+            let Some(value) = own(rows, path, limit)? else {
+                return Ok(None);
+            };
+            Some(value)
+        };
+        let row = Some(row);
+        Ok(Some(Self { row, value }))
     }
 
     /// The value.
@@ -211,7 +225,7 @@ impl FirstTopics {
             None => (Cursor::new(path.clone()), rows.row(&path)?),
         };
         let mut found = here.map(|row| (path.clone(), row));
-        let topic = loop {
+        let (topic, row) = loop {
             let next = match found.take() {
                 Some(row) => Some(row),
                 None => cursor.next(rows)?,
@@ -225,12 +239,12 @@ impl FirstTopics {
                 if !row.records {
                     cursor.skip_subtree(&at);
                 }
-                break at;
+                break (at, row);
             }
         };
-        let value = whole(rows, &topic)?;
+        let said = any_size(TopicValue::record(rows, &topic, row, usize::MAX))?;
         self.left.push(Left::Records(path, Some(cursor)));
-        Ok(value.map(|said| (topic, said)))
+        Ok(said.map(|said| (topic, said)))
     }
 }
 
@@ -255,7 +269,11 @@ fn goes_on(rows: &dyn Rows, path: &Path) -> Result<bool, RowsError> {
 
 /// What the path's document holds there, whatever its size.
 fn whole(rows: &dyn Rows, path: &Path) -> Result<Option<TopicValue>, RowsError> {
-    match TopicValue::read(rows, path, usize::MAX) {
+    any_size(TopicValue::read(rows, path, usize::MAX))
+}
+
+fn any_size(read: Result<Option<TopicValue>, ReadError>) -> Result<Option<TopicValue>, RowsError> {
+    match read {
         Ok(said) => Ok(said),
         Err(ReadError::Rows(error)) => Err(error),
         // There is no limit.
