@@ -308,11 +308,21 @@ impl Client {
             subscription_ids: how.ids,
             reference: kept.references,
         };
-        if self.waiting.is_empty() {
-            self.deliver(delivery, now, out);
-        } else {
+        if !self.waiting.is_empty() {
             self.waiting.push_back(delivery);
+            return;
         }
+        self.deliver(delivery, now, out);
+        if !how.first && !self.waiting.is_empty() {
+            self.takes_too_little(now, out);
+        }
+    }
+
+    /// Messages of QoS 1 or 2 wait, and there is no room for more (L7). It is told so, rather than missing any without a word.
+    fn takes_too_little(&mut self, now: Instant, out: &mut BytesMut) {
+        Limits::met("mqtt.queued_max");
+        let closed = Closed::Refused("too slow for its subscriptions");
+        self.close(ReasonCode::QuotaExceeded, closed, now, out);
     }
 
     fn deliver(&mut self, delivery: Delivery, now: Instant, out: &mut BytesMut) {
@@ -323,8 +333,7 @@ impl Client {
         self.act(now, out);
     }
 
-    /// The session's outbox was full, and messages were dropped. Of those at QoS 1 and 2 a client must not miss any
-    /// without a word (L7).
+    /// The session's outbox was full, and messages were dropped.
     fn fell_behind(&mut self, dropped: u64, now: Instant, out: &mut BytesMut) {
         counter!("sapwood_mqtt_dropped_total", "reason" => "outbox").increment(dropped);
         let acknowledged = self
@@ -332,9 +341,7 @@ impl Client {
             .as_ref()
             .is_some_and(|joined| joined.kept.subscriptions.any_acknowledged());
         if acknowledged && (!self.waiting.is_empty() || self.machine.room() == 0) {
-            Limits::met("mqtt.queued_max");
-            let closed = Closed::Refused("too slow for its subscriptions");
-            self.close(ReasonCode::QuotaExceeded, closed, now, out);
+            self.takes_too_little(now, out);
         }
     }
 

@@ -34,6 +34,8 @@ struct Entry {
     watch: WatchId,
     id: Option<SubscriptionId>,
     asked: Subscription,
+    /// Whether its first state is all that it has told, and that was not empty.
+    told_first_only: bool,
     /// Held while it is one to the server's reports.
     _reader: Option<Arc<()>>,
 }
@@ -54,6 +56,8 @@ pub(crate) struct How {
     pub(crate) qos: Qos,
     pub(crate) retain: bool,
     pub(crate) ids: SubscriptionIds,
+    /// Whether it belongs to a first state, which comes as fast as the client takes it.
+    pub(crate) first: bool,
 }
 
 impl Subscriptions {
@@ -113,6 +117,7 @@ impl Subscriptions {
             watch,
             id,
             asked,
+            told_first_only: false,
             _reader: reader,
         };
         self.all.insert(at, entry);
@@ -181,16 +186,24 @@ impl Subscriptions {
         if event.kind != EventKind::Message
             && let Some(retain) = self.is_first(watch, event)
         {
-            let entry = self.entry(self.owner(watch))?;
+            let owner = self.owner(watch);
+            let entry = self.entry_mut(owner)?;
+            entry.told_first_only |= retain;
             let how = How {
                 qos: published.min(entry.asked.qos),
                 retain,
                 ids: entry.id.map_or(SubscriptionIds::None, SubscriptionIds::One),
+                first: true,
             };
             if event.version.is_some() {
                 self.has_told_again(watch, session);
             }
             return Some(how);
+        }
+        if event.kind != EventKind::Message
+            && let Some(entry) = self.entry_mut(watch)
+        {
+            entry.told_first_only = false;
         }
         let own = event.origin == Some(session.id());
         self.live(watch, event, published, own)
@@ -220,6 +233,7 @@ impl Subscriptions {
                 qos: published.min(entry.asked.qos),
                 retain: retained && entry.asked.retain_as_published,
                 ids: entry.id.map_or(SubscriptionIds::None, SubscriptionIds::One),
+                first: false,
             });
         }
         let mut how: Option<How> = None;
@@ -235,6 +249,7 @@ impl Subscriptions {
                 qos,
                 retain,
                 ids: SubscriptionIds::None,
+                first: false,
             });
             how.qos = how.qos.max(qos);
             how.retain |= retain;
@@ -274,6 +289,14 @@ impl Subscriptions {
         self.all.get(at)
     }
 
+    fn entry_mut(&mut self, watch: WatchId) -> Option<&mut Entry> {
+        let at = self
+            .all
+            .binary_search_by_key(&watch, |entry| entry.watch)
+            .ok()?;
+        self.all.get_mut(at)
+    }
+
     /// Whether an event belongs to a first state; then, whether it goes out as such. The last one of a first state bears
     /// its commit.
     fn is_first(&mut self, watch: WatchId, event: &Event) -> Option<bool> {
@@ -287,12 +310,16 @@ impl Subscriptions {
         (version.seq <= until).then_some(retain)
     }
 
+    /// A watch tells its state once more: because its client was slow, or because its first state was old by the time that it
+    /// was told. Then it still is one, unless it was empty: what it tells now is new.
     fn begins_again(&mut self, watch: WatchId, database: &Database) {
         self.first.retain(|first| first.watch != watch);
+        let entry = self.entry(self.owner(watch));
+        let retain = entry.is_some_and(|entry| entry.told_first_only);
         self.first.push(First {
             watch,
             until: newest(database),
-            retain: false,
+            retain,
         });
     }
 }

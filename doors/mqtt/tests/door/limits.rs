@@ -5,6 +5,7 @@ use std::io::Write;
 use bytes::Bytes;
 use sapwood_mqtt::MqttConfig;
 use sapwood_mqtt::codec::{ConnectProperties, Packet, Version};
+use sapwood_value::{Text, Value};
 
 use crate::server::{Q0, Q1, Q2, Server, filter, hello, publish};
 
@@ -175,4 +176,55 @@ fn topic_aliases_work_both_ways() {
     sent.topic_alias = Some(17);
     client.send(Packet::Publish(sent));
     assert_eq!(client.ends(), 0x94);
+}
+
+#[test]
+fn a_first_state_of_qos_1_comes_as_fast_as_the_client_takes_it_and_whole() {
+    let server = Server::start();
+    let many = (0..5000).map(|n| (Text::from(format!("{n:05}")), Value::Int(n)));
+    server.put("many", Value::Map(many.collect()));
+    let mut client = server.connect("c");
+    client.subscribe("many/+", Q1);
+    for n in 0..5000 {
+        assert_eq!(client.told(), format!("many/{n:05} {n} q1 retain"));
+    }
+    client.silent();
+}
+
+#[test]
+#[ignore = "a topic watch whose state was old by the time that it was told tells all of it again"]
+fn what_changes_while_the_first_state_comes_is_told_behind_it() {
+    let server = Server::start();
+    let many = (0..5000).map(|n| (Text::from(format!("{n:05}")), Value::Int(n)));
+    server.put("many", Value::Map(many.collect()));
+    let mut client = server.connect("c");
+    client.subscribe("many/+", Q1);
+    server.put("many/00007", Value::Int(-7));
+    for n in 0..5000 {
+        assert_eq!(client.told(), format!("many/{n:05} {n} q1 retain"));
+    }
+    assert_eq!(client.told(), "many/00007 -7 q1");
+    client.silent();
+}
+
+#[test]
+fn a_client_that_acknowledges_nothing_is_told_when_too_much_waits() {
+    // L7
+    let config = MqttConfig {
+        queued_max: 50,
+        receive_maximum: 1000,
+        ..MqttConfig::default()
+    };
+    let server = Server::with(config);
+    let mut slow = server.connect("slow");
+    slow.subscribe("a", Q1);
+    let mut good = server.connect("good");
+    good.subscribe("a", Q1);
+    let mut publisher = server.connect("p");
+    for n in 0..3000 {
+        publisher.say_surely("a", &n.to_string());
+        assert_eq!(good.told(), format!("a {n} q1"));
+    }
+    assert_eq!(slow.ends(), 0x97);
+    good.silent();
 }
