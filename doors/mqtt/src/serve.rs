@@ -269,9 +269,14 @@ impl Client {
         any
     }
 
+    /// Whether a first state may come in: it leaves half of what may wait to what happens meanwhile.
+    fn has_room_for_state(&self) -> bool {
+        self.machine.room() > self.site.config.queued_max / 2
+    }
+
     /// Hands the machine what it had no room for.
     fn deliver_waiting(&mut self, now: Instant, out: &mut BytesMut) {
-        while self.machine.room() > 0
+        while self.has_room_for_state()
             && let Some(delivery) = self.waiting.pop_front()
         {
             self.deliver(delivery, now, out);
@@ -308,12 +313,12 @@ impl Client {
             subscription_ids: how.ids,
             reference: kept.references,
         };
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() || how.first && !self.has_room_for_state() {
             self.waiting.push_back(delivery);
             return;
         }
         self.deliver(delivery, now, out);
-        if !how.first && !self.waiting.is_empty() {
+        if !self.waiting.is_empty() {
             self.takes_too_little(now, out);
         }
     }
