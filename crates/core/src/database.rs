@@ -354,6 +354,7 @@ impl Database {
             outbox,
             from: from.seq,
             skip: from.skip,
+            view: from.view.clone(),
         };
         self.tell_hub(HubRequest::Join { join, reply });
         receiver

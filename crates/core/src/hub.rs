@@ -110,6 +110,8 @@ pub(crate) struct Join {
     pub(crate) from: u64,
     /// Of the first commit after `from`, the parts up to this one have been told.
     pub(crate) skip: Option<u32>,
+    /// The state as of `from`, for a watch of topics: what a commit says to it depends on what was there before.
+    pub(crate) view: Option<View>,
 }
 
 /// What became of a join.
@@ -223,7 +225,7 @@ pub(crate) struct Hub {
     /// The state as of that commit.
     view: View,
     /// The newest commits, bounded in bytes, for watches that join a little late.
-    recent: VecDeque<Arc<Commit>>,
+    recent: VecDeque<Applied>,
     recent_weight: usize,
     /// Answers that wait for commits still on their way.
     behind: Vec<(u64, Arc<Outbox>, u64, Outcome)>,
@@ -356,25 +358,14 @@ impl Hub {
         }
         commits
             .into_iter()
-            .for_each(|applied| self.remember(applied.commit));
+            .for_each(|applied| self.remember(applied));
         self.shared.passed.store(self.processed, Ordering::Release);
         self.answer_those_behind();
     }
 
     /// The states between commits are made here and not by the committer: most commits touch nobody, and all wait for it.
     fn states_of(&self, commits: &[Applied]) -> Vec<Published> {
-        let mut before = self.view.clone();
-        let mut published = Vec::with_capacity(commits.len());
-        for Applied { commit, changes } in commits {
-            let after = before.after(commit.seq, changes);
-            let before = std::mem::replace(&mut before, after.clone());
-            published.push(Published {
-                commit: Arc::clone(commit),
-                before,
-                after,
-            });
-        }
-        published
+        states_from(self.view.clone(), commits.iter())
     }
 
     fn is_watched(&self) -> bool {
@@ -389,15 +380,15 @@ impl Hub {
         self.topics.for_each(Watcher::lose);
     }
 
-    fn remember(&mut self, commit: Arc<Commit>) {
-        self.processed = commit.seq;
-        self.recent_weight += commit.weight;
-        self.recent.push_back(commit);
+    fn remember(&mut self, applied: Applied) {
+        self.processed = applied.commit.seq;
+        self.recent_weight += applied.commit.weight;
+        self.recent.push_back(applied);
         while self.recent_weight > self.settings.recent_bytes {
             let Some(oldest) = self.recent.pop_front() else {
                 break;
             };
-            self.recent_weight -= oldest.weight;
+            self.recent_weight -= oldest.commit.weight;
         }
     }
 
@@ -427,11 +418,13 @@ impl Hub {
             let first = self
                 .recent
                 .front()
-                .map_or(self.processed + 1, |commit| commit.seq);
-            if join.from + 1 < first || self.is_far_behind(join.from) {
+                .map_or(self.processed + 1, |applied| applied.commit.seq);
+            // The change log says nothing to a watch of topics, so it is told all that is remembered.
+            let is_far = join.view.is_none() && self.is_far_behind(join.from);
+            if join.from + 1 < first || is_far {
                 return JoinReply::Behind;
             }
-            if !self.catch_up(&join.spec, &watcher, join.skip) {
+            if !self.catch_up(&join.spec, &watcher, join.skip, join.view) {
                 return JoinReply::Restart;
             }
         }
@@ -446,6 +439,7 @@ impl Hub {
             .recent
             .iter()
             .rev()
+            .map(|applied| &applied.commit)
             .take_while(|commit| commit.seq > from);
         let (count, bytes) = missed.fold((0, 0), |(count, bytes), commit| {
             (count + 1, bytes + commit.weight)
@@ -465,12 +459,17 @@ impl Hub {
     }
 
     /// Tells a watch the commits between its own and the newest; `false` where that can't be told.
-    fn catch_up(&mut self, spec: &WatchSpec, watcher: &Watcher, skip: Option<u32>) -> bool {
-        let missed = || {
-            self.recent
-                .iter()
-                .filter(|commit| commit.seq > watcher.from)
-        };
+    fn catch_up(
+        &mut self,
+        spec: &WatchSpec,
+        watcher: &Watcher,
+        skip: Option<u32>,
+        view: Option<View>,
+    ) -> bool {
+        let behind = self
+            .recent
+            .partition_point(|applied| applied.commit.seq <= watcher.from);
+        let missed = || self.recent.range(behind..).map(|applied| &applied.commit);
         match spec {
             WatchSpec::Tree(path) => {
                 for commit in missed() {
@@ -501,7 +500,19 @@ impl Hub {
                 }
                 true
             }
-            WatchSpec::Topic(_) | WatchSpec::Group { .. } => false,
+            WatchSpec::Topic(filter) => view.is_some_and(|view| {
+                let missed = states_from(view, self.recent.range(behind..));
+                let mut only = Topics::default();
+                only.insert(filter, watcher.clone());
+                only.tell(
+                    &missed,
+                    self.settings.log,
+                    &mut self.deferred,
+                    &mut self.wakers,
+                );
+                true
+            }),
+            WatchSpec::Group { .. } => false,
         }
     }
 
@@ -521,4 +532,17 @@ impl Hub {
             .watched
             .store(self.is_watched(), Ordering::Release);
     }
+}
+
+/// Commits with the states between them, the first of which is `before`.
+fn states_from<'a>(mut before: View, commits: impl Iterator<Item = &'a Applied>) -> Vec<Published> {
+    let state = |Applied { commit, changes }: &Applied| {
+        let after = before.after(commit.seq, changes);
+        Published {
+            commit: Arc::clone(commit),
+            before: std::mem::replace(&mut before, after.clone()),
+            after,
+        }
+    };
+    commits.map(state).collect()
 }

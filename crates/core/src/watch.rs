@@ -35,6 +35,8 @@ pub(crate) struct Watch {
     stage: Stage,
     /// Something to be told before anything else.
     ahead: Option<Arc<Event>>,
+    /// The state that it goes on from, of a watch of topics, until it has joined.
+    view: Option<View>,
 }
 
 enum Stage {
@@ -80,6 +82,8 @@ pub(crate) struct Produced {
 pub(crate) struct From {
     pub(crate) seq: u64,
     pub(crate) skip: Option<u32>,
+    /// The state there, if it watches topics.
+    pub(crate) view: Option<View>,
 }
 
 impl Watch {
@@ -90,9 +94,11 @@ impl Watch {
                 spec,
                 stage,
                 ahead: None,
+                view: None,
             };
         }
         let view = database.view();
+        let kept = kept_view(&spec, &view);
         let (stage, lost) = match start {
             Start::State => (first(database, &spec, view), false),
             // A topic's state is the newest of each: it is told again, and said to be.
@@ -124,7 +130,12 @@ impl Watch {
             ),
         };
         let ahead = lost.then(|| reset_event(&spec));
-        Self { spec, stage, ahead }
+        Self {
+            spec,
+            stage,
+            ahead,
+            view: kept,
+        }
     }
 
     pub(crate) fn spec(&self) -> &WatchSpec {
@@ -141,7 +152,9 @@ impl Watch {
 
     /// Begins again with the state, and says so.
     pub(crate) fn reset(&mut self, database: &Database) {
-        self.stage = first(database, &self.spec, database.view());
+        let view = database.view();
+        self.view = kept_view(&self.spec, &view);
+        self.stage = first(database, &self.spec, view);
         self.ahead = Some(reset_event(&self.spec));
     }
 
@@ -196,7 +209,15 @@ impl Watch {
                 Poll::Pending => self.wait(Stage::Reading(reading)),
             },
             Stage::Behind { from, skip } => {
-                let reply = join(&self.spec, From { seq: from, skip });
+                let view = self.view.clone();
+                let reply = join(
+                    &self.spec,
+                    From {
+                        seq: from,
+                        skip,
+                        view,
+                    },
+                );
                 Poll::Ready(Stage::Joining { from, skip, reply })
             }
             Stage::Joining {
@@ -204,7 +225,10 @@ impl Watch {
                 skip,
                 mut reply,
             } => match Pin::new(&mut reply).poll(cx) {
-                Poll::Ready(Ok(JoinReply::Joined)) => Poll::Ready(Stage::Live),
+                Poll::Ready(Ok(JoinReply::Joined)) => {
+                    self.view = None;
+                    Poll::Ready(Stage::Live)
+                }
                 Poll::Ready(Ok(JoinReply::Behind)) => {
                     Poll::Ready(self.read_log(database, from, skip))
                 }
@@ -273,9 +297,22 @@ impl Watch {
         }))
     }
 
-    fn start_over(&self, database: &Database, produced: &mut Produced) -> Stage {
+    fn start_over(&mut self, database: &Database, produced: &mut Produced) -> Stage {
         produced.events.push(reset_event(&self.spec));
-        first(database, &self.spec, database.view())
+        let view = database.view();
+        self.view = kept_view(&self.spec, &view);
+        first(database, &self.spec, view)
+    }
+}
+
+/// What a commit says to a topic depends on what was there before, so such a watch brings the state along that it has been told.
+fn kept_view(spec: &WatchSpec, view: &View) -> Option<View> {
+    match spec {
+        WatchSpec::Topic(_) => Some(view.clone()),
+        WatchSpec::Tree(_)
+        | WatchSpec::Children(_)
+        | WatchSpec::Record(_)
+        | WatchSpec::Group { .. } => None,
     }
 }
 

@@ -192,7 +192,6 @@ fn a_first_state_of_qos_1_comes_as_fast_as_the_client_takes_it_and_whole() {
 }
 
 #[test]
-#[ignore = "a topic watch whose state was old by the time that it was told tells all of it again"]
 fn what_changes_while_the_first_state_comes_is_told_behind_it() {
     let server = Server::start();
     let many = (0..5000).map(|n| (Text::from(format!("{n:05}")), Value::Int(n)));
