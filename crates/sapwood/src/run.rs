@@ -99,7 +99,8 @@ async fn serve(
 ) -> Result<(), Failure> {
     let end = End::listen()?;
     let folder = public::open(loaded)?;
-    let Doors { bound, mqtt } = doors::open(loaded, listen, core, Arc::clone(&folder), metrics.clone())?;
+    let Doors { bound, mqtt } =
+        doors::open(loaded, listen, core, Arc::clone(&folder), metrics.clone())?;
     greet(mode, &Addresses::of(&bound, listen.http), loaded);
     let mut background = JoinSet::new();
     background.spawn(monitor::upkeep(metrics));
