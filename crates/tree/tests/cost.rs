@@ -368,3 +368,20 @@ fn what_was_written_is_shared_and_told_at_any_size() {
     let computed = told_value(&rows, &told.topic, &What::Document, &ops, 10);
     assert!(matches!(computed, Err(ReadError::TooLarge { .. })));
 }
+
+#[test]
+fn a_few_large_documents_go_like_many_rows() {
+    let mut rows = MemoryRows::new();
+    let large = Value::Array(vec![Value::Int(7); 20_000]);
+    for seq in 1..=3 {
+        commit(
+            &mut rows,
+            seq,
+            &[put(&format!("/q/{seq}"), large.clone(), true)],
+        );
+    }
+    // 600 kB each in memory: a scan ends behind the second.
+    let cost = commit(&mut rows, 4, &[delete("/q")]);
+    assert_eq!(cost.changes.cuts, [path("/q")]);
+    assert!(rows.is_empty(), "{rows:?}");
+}
