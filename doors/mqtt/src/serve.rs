@@ -127,7 +127,7 @@ impl Client {
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Closed> {
         let now = Instant::now();
         for _ in 0..ROUNDS_MAX {
-            if let Some(closed) = self.heed(cx, now, out) {
+            if let Some(closed) = self.heed(cx, out) {
                 return Poll::Ready(closed);
             }
             let mut goes_on = self.poll_join(cx, now, out);
@@ -186,11 +186,11 @@ impl Client {
     }
 
     /// What the server, or another connection, has to say to this one.
-    fn heed(&mut self, cx: &mut Context<'_>, now: Instant, out: &mut BytesMut) -> Option<Closed> {
+    fn heed(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Option<Closed> {
         match self.link.life().poll_signal(cx) {
             Poll::Ready(Signal::Expired) if self.joining.is_none() => return Some(Closed::Lost),
             Poll::Ready(Signal::Drain) => {
-                self.close(ReasonCode::ServerShuttingDown, Closed::Drained, now, out);
+                self.close(ReasonCode::ServerShuttingDown, Closed::Drained, out);
             }
             Poll::Ready(Signal::Expired) | Poll::Pending => {}
         }
@@ -199,7 +199,7 @@ impl Client {
             && let Poll::Ready(claim) = joined.claimed.poll_unpin(cx)
         {
             self.claim = claim.ok();
-            self.close(ReasonCode::SessionTakenOver, Closed::Orderly, now, out);
+            self.close(ReasonCode::SessionTakenOver, Closed::Orderly, out);
             // Whoever comes next does not wait until a client that may be dead has taken this.
             drop(self.link.poll_send(cx, out));
             return Some(Closed::Orderly);
@@ -207,11 +207,11 @@ impl Client {
         None
     }
 
-    fn close(&mut self, reason: ReasonCode, closed: Closed, now: Instant, out: &mut BytesMut) {
+    fn close(&mut self, reason: ReasonCode, closed: Closed, out: &mut BytesMut) {
         if !self.machine.is_closed() {
             self.closing.get_or_insert(closed);
             self.machine.close(reason, &mut self.actions);
-            self.act(now, out);
+            self.act(out);
         }
     }
 
@@ -236,7 +236,7 @@ impl Client {
                 self.machine.refused(reason, None, &mut self.actions);
             }
         }
-        self.act(now, out);
+        self.act(out);
         true
     }
 
@@ -260,7 +260,7 @@ impl Client {
         for one in told.drain(..) {
             match one {
                 Told::Event { watch, event } => self.tell(watch, &event, now, out),
-                Told::Answer { tag, answer } => self.outcome(tag, &answer, now, out),
+                Told::Answer { tag, answer } => self.outcome(tag, &answer, out),
             }
         }
         if told.capacity() <= KEPT_MAX {
@@ -288,7 +288,7 @@ impl Client {
             return;
         };
         if let EventKind::Gap { dropped } = event.kind {
-            return self.fell_behind(dropped, now, out);
+            return self.fell_behind(dropped, out);
         }
         let kept = &mut *joined.kept;
         let how = kept
@@ -319,15 +319,15 @@ impl Client {
         }
         self.deliver(delivery, now, out);
         if !self.waiting.is_empty() {
-            self.takes_too_little(now, out);
+            self.takes_too_little(out);
         }
     }
 
     /// Messages of QoS 1 or 2 wait, and there is no room for more (L7). It is told so, rather than missing any without a word.
-    fn takes_too_little(&mut self, now: Instant, out: &mut BytesMut) {
+    fn takes_too_little(&mut self, out: &mut BytesMut) {
         Limits::met("mqtt.queued_max");
         let closed = Closed::Refused("too slow for its subscriptions");
-        self.close(ReasonCode::QuotaExceeded, closed, now, out);
+        self.close(ReasonCode::QuotaExceeded, closed, out);
     }
 
     fn deliver(&mut self, delivery: Delivery, now: Instant, out: &mut BytesMut) {
@@ -335,38 +335,32 @@ impl Client {
             Delivered::Full(delivery) => self.waiting.push_front(delivery),
             Delivered::Sent | Delivered::Queued | Delivered::Dropped => {}
         }
-        self.act(now, out);
+        self.act(out);
     }
 
     /// The session's outbox was full, and messages were dropped.
-    fn fell_behind(&mut self, dropped: u64, now: Instant, out: &mut BytesMut) {
+    fn fell_behind(&mut self, dropped: u64, out: &mut BytesMut) {
         counter!("sapwood_mqtt_dropped_total", "reason" => "outbox").increment(dropped);
         let acknowledged = self
             .joined
             .as_ref()
             .is_some_and(|joined| joined.kept.subscriptions.any_acknowledged());
         if acknowledged && (!self.waiting.is_empty() || self.machine.room() == 0) {
-            self.takes_too_little(now, out);
+            self.takes_too_little(out);
         }
     }
 
-    fn outcome(
-        &mut self,
-        tag: u64,
-        answer: &Result<Answer, WriteError>,
-        now: Instant,
-        out: &mut BytesMut,
-    ) {
+    fn outcome(&mut self, tag: u64, answer: &Result<Answer, WriteError>, out: &mut BytesMut) {
         let Some(tag) = self.take_open(tag) else {
             return;
         };
         let reason = map::outcome(answer);
         if map::may_work_later(answer) && !self.machine.version().is_5() {
             // 3.x can't say no, and must not be told that it is done: so it sends it again on its next connection.
-            self.close(reason, Closed::Refused("can't be written now"), now, out);
+            self.close(reason, Closed::Refused("can't be written now"), out);
         }
         self.machine.written(tag, reason, &mut self.actions);
-        self.act(now, out);
+        self.act(out);
     }
 
     /// The machine's tag of what was asked for. Outcomes come in the order of the publishes, but for those that are refused
@@ -423,17 +417,17 @@ impl Client {
                     self.machine.faulted(&fault, version, &mut self.actions);
                 }
             }
-            self.act(now, out);
+            self.act(out);
         }
         any
     }
 
     /// Carries out what the machine wants, in order.
-    fn act(&mut self, now: Instant, out: &mut BytesMut) {
+    fn act(&mut self, out: &mut BytesMut) {
         while !self.actions.is_empty() {
             let mut actions = std::mem::take(&mut self.actions);
             for action in actions.drain(..) {
-                self.act_on(action, now, out);
+                self.act_on(action, out);
             }
             if self.actions.is_empty() {
                 self.actions = actions;
@@ -441,7 +435,7 @@ impl Client {
         }
     }
 
-    fn act_on(&mut self, action: Action, _now: Instant, out: &mut BytesMut) {
+    fn act_on(&mut self, action: Action, out: &mut BytesMut) {
         let version = self.machine.version();
         match action {
             Action::Connect(connecting) => self.connect(connecting),
@@ -588,7 +582,7 @@ impl Client {
                 }
                 self.machine.tick(now, &mut self.actions);
                 self.closing.get_or_insert(Closed::Lost);
-                self.act(now, out);
+                self.act(out);
                 return true;
             }
             timer.as_mut().reset(deadline.into());
