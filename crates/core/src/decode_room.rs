@@ -68,41 +68,11 @@ fn kib(bytes: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use std::pin::{Pin, pin};
-    use std::sync::atomic::{AtomicU64, Ordering};
     use std::task::{Context, Poll, Waker};
 
-    use metrics::{
-        Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
-    };
+    use sapwood_testkit::LimitsMet;
 
     use super::*;
-
-    /// How often a body had to wait.
-    #[derive(Default)]
-    struct Waited(Arc<AtomicU64>);
-
-    impl Recorder for Waited {
-        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-            let mut labels = key.labels();
-            assert_eq!(
-                labels.next().map(metrics::Label::value),
-                Some("limits.decode_bytes_max")
-            );
-            Counter::from_arc(Arc::clone(&self.0))
-        }
-
-        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-            Gauge::noop()
-        }
-
-        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-            Histogram::noop()
-        }
-    }
 
     fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
         future.poll(&mut Context::from_waker(Waker::noop()))
@@ -110,8 +80,8 @@ mod tests {
 
     #[test]
     fn a_body_that_waits_is_counted_once() {
-        let (room, waited) = (room(64 << 20), Waited::default());
-        let count = || waited.0.load(Ordering::Relaxed);
+        let (room, waited) = (room(64 << 20), LimitsMet::default());
+        let count = || waited.count("limits.decode_bytes_max");
         metrics::with_local_recorder(&waited, || {
             let first = poll(pin!(room.share(15 << 20)));
             assert_eq!((first.is_ready(), count()), (true, 0));

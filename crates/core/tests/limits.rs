@@ -5,49 +5,12 @@
 
 mod common;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-
 use common::{connect, done, next, path, put, watch_tree, write};
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use sapwood_core::{
     AtEnd, Claims, Core, CoreSettings, Limits, Message, Start, WatchError, WatchSpec,
 };
+use sapwood_testkit::LimitsMet;
 use sapwood_value::Value;
-
-/// How often each limit was met.
-#[derive(Clone, Default)]
-struct Met(Arc<Mutex<HashMap<String, Arc<AtomicU64>>>>);
-
-impl Met {
-    fn count(&self, setting: &str) -> u64 {
-        let met = self.0.lock().unwrap();
-        met.get(setting)
-            .map_or(0, |count| count.load(Ordering::Relaxed))
-    }
-}
-
-impl Recorder for Met {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        let limit = key.labels().find(|label| label.key() == "limit");
-        let name = limit.map_or(key.name(), |limit| limit.value());
-        let mut met = self.0.lock().unwrap();
-        Counter::from_arc(Arc::clone(met.entry(name.to_owned()).or_default()))
-    }
-
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
-    }
-}
 
 fn message(bytes: usize) -> Message {
     Message::new(Value::from("x".repeat(bytes)))
@@ -55,7 +18,7 @@ fn message(bytes: usize) -> Message {
 
 #[tokio::test]
 async fn a_limit_that_is_met_is_counted_under_its_setting() {
-    let met = Met::default();
+    let met = LimitsMet::default();
     metrics::set_global_recorder(met.clone()).unwrap();
     let mut settings = CoreSettings::memory();
     settings.limits = Limits {
@@ -137,7 +100,7 @@ async fn a_limit_that_is_met_is_counted_under_its_setting() {
     stays_slow(&met).await;
 }
 
-async fn stays_slow(met: &Met) {
+async fn stays_slow(met: &LimitsMet) {
     let (nobody, at) = (Claims::anonymous(), path("/a"));
     let mut settings = CoreSettings::memory();
     settings.limits.outbox_soft_bytes_max = 1_000;

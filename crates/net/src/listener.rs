@@ -408,7 +408,7 @@ fn start(
 
 #[cfg(test)]
 mod tests {
-    use metrics::{Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+    use sapwood_testkit::LimitsMet;
 
     use super::*;
 
@@ -423,45 +423,11 @@ mod tests {
         ))
     }
 
-    /// How often a limit was met, by its name.
-    #[derive(Default)]
-    struct Met(Mutex<HashMap<String, Arc<AtomicU64>>>);
-
-    impl Met {
-        fn count(&self, limit: &str) -> u64 {
-            let met = self.0.lock();
-            met.get(limit)
-                .map_or(0, |count| count.load(Ordering::Relaxed))
-        }
-    }
-
-    impl Recorder for Met {
-        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-            assert_eq!(key.name(), "sapwood_limits_total");
-            let limit = key.labels().find(|label| label.key() == "limit").unwrap();
-            Counter::from_arc(Arc::clone(
-                self.0.lock().entry(limit.value().to_owned()).or_default(),
-            ))
-        }
-
-        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-            Gauge::noop()
-        }
-
-        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-            Histogram::noop()
-        }
-    }
-
     #[test]
     fn a_refused_connection_counts_by_its_limit() {
         let (by_all, by_address) = (shared(1, 10), shared(10, 1));
         let peer: SocketAddr = "192.0.2.1:1000".parse().unwrap();
-        let met = Met::default();
+        let met = LimitsMet::default();
         by_all.lives.enter(1);
         let _first = by_address.admit(peer).unwrap();
         metrics::with_local_recorder(&met, || {
@@ -494,7 +460,7 @@ mod tests {
         let peer: SocketAddr = "192.0.2.1:1000".parse().unwrap();
         let (first, waiting) = shared.admit(peer).unwrap();
         let second = shared.admit(peer).unwrap();
-        let met = Met::default();
+        let met = LimitsMet::default();
         metrics::with_local_recorder(&met, || assert!(shared.admit(peer).is_none()));
         assert_eq!(met.count("http.waiting_per_address_max"), 1);
         assert!(shared.admit("192.0.2.2:1000".parse().unwrap()).is_some());

@@ -1,68 +1,24 @@
 //! Every limit of a connection counts each time that it is met.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Condvar, LazyLock, Mutex};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use metrics::{
-    Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
-};
 use sapwood_http::HttpConfig;
+use sapwood_testkit::LimitsMet;
 
 use crate::server::Server;
 
 /// How often each limit was met in this process.
-static MET: LazyLock<Mutex<HashMap<String, u64>>> = LazyLock::new(Mutex::default);
-static CHANGED: Condvar = Condvar::new();
-
-struct Limits;
-
-impl Recorder for Limits {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        if key.name() != "sapwood_limits_total" {
-            return Counter::noop();
-        }
-        let limit = key.labels().find(|label| label.key() == "limit").unwrap();
-        Counter::from_arc(Arc::new(Limit(limit.value().to_owned())))
-    }
-
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
-    }
-}
-
-struct Limit(String);
-
-impl CounterFn for Limit {
-    fn increment(&self, value: u64) {
-        *MET.lock().unwrap().entry(self.0.clone()).or_default() += value;
-        CHANGED.notify_all();
-    }
-
-    fn absolute(&self, _: u64) {}
-}
+static MET: LazyLock<LimitsMet> = LazyLock::new(LimitsMet::default);
 
 /// What `run` does to a server meets the limit.
 fn meets(limit: &str, config: HttpConfig, run: impl FnOnce(&Server)) {
     // Another test of this process may have been first, with the same recorder.
-    let _installed = metrics::set_global_recorder(Limits);
-    let before = MET.lock().unwrap().get(limit).copied();
+    let _installed = metrics::set_global_recorder(MET.clone());
+    let before = MET.count(limit);
     let server = Server::with(config);
     run(&server);
-    let (_met, waited) = CHANGED
-        .wait_timeout_while(MET.lock().unwrap(), Duration::from_secs(20), |met| {
-            met.get(limit).copied() == before
-        })
-        .unwrap();
-    assert!(!waited.timed_out(), "{limit}");
+    assert!(MET.grows(limit, before, Duration::from_secs(20)), "{limit}");
 }
 
 fn sends(bytes: impl AsRef<[u8]>) -> impl FnOnce(&Server) {
