@@ -24,6 +24,17 @@ enum Level {
     All,
 }
 
+/// One level of a filter that is [made of levels](TopicFilter::from_levels).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilterLevel<'a> {
+    /// The segment of this name, whatever characters it has.
+    Literal(&'a str),
+    /// Any one segment.
+    One,
+    /// Any number of segments; only at the end.
+    All,
+}
+
 /// Why text is no topic filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -48,19 +59,37 @@ impl TopicFilter {
         if text.is_empty() {
             return Err(FilterError::Empty);
         }
-        let count = text.split('/').count();
-        let level = |(n, level): (usize, &str)| match level {
-            "+" => Ok(Level::One),
-            "#" if n + 1 == count => Ok(Level::All),
+        let level = |level| match level {
+            "+" => Ok(FilterLevel::One),
+            "#" => Ok(FilterLevel::All),
             text if text.contains(['+', '#']) => Err(FilterError::Wildcard),
-            text => Ok(Level::Literal(text.into())),
+            text => Ok(FilterLevel::Literal(text)),
         };
-        let levels: Vec<Level> = text
-            .split('/')
-            .enumerate()
-            .map(level)
-            .collect::<Result<_, _>>()?;
-        let literals = levels.iter().map(|level| match level {
+        let levels: Vec<FilterLevel<'_>> = text.split('/').map(level).collect::<Result<_, _>>()?;
+        Self::from_levels(levels, limits)
+    }
+
+    /// A filter of these levels: wildcards may stand beside segments whose names have a wildcard's character.
+    ///
+    /// # Errors
+    /// If there is no level, if [`FilterLevel::All`] is not the last, or past the limits.
+    pub fn from_levels<'a>(
+        levels: impl IntoIterator<Item = FilterLevel<'a>>,
+        limits: &Limits,
+    ) -> Result<Self, FilterError> {
+        let levels: Vec<Level> = levels
+            .into_iter()
+            .map(|level| match level {
+                FilterLevel::Literal(text) => Level::Literal(text.into()),
+                FilterLevel::One => Level::One,
+                FilterLevel::All => Level::All,
+            })
+            .collect();
+        let (last, before) = levels.split_last().ok_or(FilterError::Empty)?;
+        if before.contains(&Level::All) {
+            return Err(FilterError::Wildcard);
+        }
+        let literals = before.iter().chain([last]).map(|level| match level {
             Level::Literal(text) => &**text,
             Level::One | Level::All => "+",
         });
@@ -383,6 +412,21 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_wildcard_stands_beside_a_name_that_has_its_character() {
+        use FilterLevel::{All, Literal, One};
+        let limits = Limits::default();
+        let made =
+            |levels: &[FilterLevel<'_>]| TopicFilter::from_levels(levels.iter().copied(), &limits);
+        let filter = made(&[Literal("a+"), One, All]).unwrap();
+        assert!(filter.matches(&topic("a+/x/y")) && !filter.matches(&topic("ab/x/y")));
+        assert_eq!(filter.literal_prefix(), topic("a+"));
+        assert!(made(&[One, Literal("#")]).unwrap().matches(&topic("x/#")));
+        assert_eq!(made(&[]), Err(FilterError::Empty));
+        assert_eq!(made(&[All, One]), Err(FilterError::Wildcard));
+        assert!(made(&[Literal("a/b"), One]).is_err());
     }
 
     fn filters() -> impl Strategy<Value = Vec<String>> {

@@ -19,7 +19,7 @@ mod walk;
 mod write;
 
 pub use declared::{Declared, Pattern, PatternError};
-pub use filter::{FilterError, FilterIndex, TopicFilter};
+pub use filter::{FilterError, FilterIndex, FilterLevel, TopicFilter};
 pub use limits::Limits;
 pub use path::{Path, PathError, Segments, is_segment};
 pub use payload::{Encoded, Payload, PayloadForm};

@@ -12,7 +12,7 @@
 
 use std::borrow::Cow;
 
-use sapwood_tree::{FilterError, Limits, Path, PathError, TopicFilter, escape};
+use sapwood_tree::{FilterError, FilterLevel, Limits, Path, PathError, TopicFilter, escape};
 
 use crate::codec::{Fault, ReasonCode, Text};
 
@@ -169,20 +169,27 @@ fn plain(text: &str, limits: &Limits) -> Result<TopicFilter, Refused> {
             Err(_) => Err(UNSERVED),
         };
     }
-    match TopicFilter::parse(text, limits) {
-        // A level that stands for a segment with a wildcard's character can't stand beside real wildcards.
-        Ok(_)
-            if text
-                .split('/')
-                .any(|level| *unescape_level(level) != *level) =>
-        {
-            Err(UNSERVED)
-        }
+    match with_wildcards(text, limits) {
         Ok(filter) => Ok(filter),
         Err(FilterError::Wildcard) => Err(Refused::Fault(wildcard_fault(text))),
         Err(FilterError::Empty) => Err(Refused::Fault(TOO_SHORT)),
         Err(_) => Err(UNSERVED),
     }
+}
+
+/// A filter with wildcards, beside which a level stands for the segment that it stands for in a topic.
+fn with_wildcards(text: &str, limits: &Limits) -> Result<TopicFilter, FilterError> {
+    if !text.contains('%') {
+        return TopicFilter::parse(text, limits);
+    }
+    let names: Vec<Cow<'_, str>> = text.split('/').map(unescape_level).collect();
+    let levels = text.split('/').zip(&names).map(|level| match level {
+        ("+", _) => Ok(FilterLevel::One),
+        ("#", _) => Ok(FilterLevel::All),
+        (level, _) if level.contains(['+', '#']) => Err(FilterError::Wildcard),
+        (_, name) => Ok(FilterLevel::Literal(name)),
+    });
+    TopicFilter::from_levels(levels.collect::<Result<Vec<_>, _>>()?, limits)
 }
 
 fn wildcard_fault(text: &str) -> Fault {
@@ -284,7 +291,7 @@ mod tests {
     #[test]
     fn what_is_not_served_has_a_reason() {
         let deep = vec!["+"; 33].join("/");
-        for text in [&*deep, ".clients/#", "a%2Bb/+", &"a".repeat(769)] {
+        for text in [&*deep, ".clients/#", &"a".repeat(769)] {
             let refused = Filter::parse(text, &limits());
             assert_eq!(
                 refused,
@@ -314,6 +321,21 @@ mod tests {
                 "{topic}"
             );
         }
+    }
+
+    #[test]
+    fn an_escaped_level_stands_beside_wildcards() {
+        let filter = Filter::parse("a%2Bb/+/c%23/#", &limits()).unwrap().filter;
+        let named = |topic| filter.matches(&to_path(topic, &limits()).unwrap());
+        assert!(named("a%2Bb/x/c%23") && named("a%2Bb/x/c%23/d"));
+        assert!(!named("aab/x/c%23") && !named("a%2Bb/c%23"));
+        // What is no escape stays as it is.
+        let filter = Filter::parse("a%2fb/+", &limits()).unwrap().filter;
+        assert!(filter.matches(&to_path("a%2fb/x", &limits()).unwrap()));
+        let Err(Refused::Fault(fault)) = Filter::parse("a%2Bb/+x", &limits()) else {
+            panic!("a wildcard inside a level is taken");
+        };
+        assert_eq!(fault.section, "4.7.1-2");
     }
 
     fn matches_naively(filter: &[&str], topic: &[&str]) -> bool {
