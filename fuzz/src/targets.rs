@@ -140,6 +140,71 @@ const WEBSOCKET_WORDS: &[&[u8]] = &[
     &[0x89, 0xfe, 0, 0x7e, 0, 0, 0, 0],
 ];
 
+/// Packets, and pieces of them.
+const MQTT_WORDS: &[&[u8]] = &[
+    b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01c",
+    b"\x10\x0e\0\x04MQTT\x05\0\0\x3c\0\0\x01c",
+    b"\0\x04MQTT",
+    b"\0\x06MQIsdp",
+    b"\0\x01a",
+    b"\x32\x06\0\x01a\0\x01x",
+    b"\x34\x06\0\x01a\0\x02\0",
+    b"\x40\x02\0\x01",
+    b"\x50\x02\0\x01",
+    b"\x62\x02\0\x02",
+    b"\x70\x02\0\x01",
+    b"\x82\x06\0\x01\0\x01a\x01",
+    b"\xa2\x05\0\x01\0\x01a",
+    b"\xc0\0",
+    b"\xe0\0",
+    b"\xf0\0",
+    b"\x26\0\x01k\0\x01v",
+    b"\x23\0\x01",
+    b"\x0b\x01",
+    b"\xff\xff\xff\x7f",
+    b"\x80\x80\x80\x01",
+];
+/// What happens to the machine: an outcome, an acknowledgement kept, a delivery of each QoS, time, another connection.
+const MACHINE_WORDS: &[&[u8]] = &[
+    b"\x02\x07",
+    b"\x02\x00",
+    b"\x03\x00",
+    b"\x04\x00",
+    b"\x05\x00",
+    b"\x05\x01",
+    b"\x05\x02",
+    b"\x05\x31",
+    b"\x06\x40",
+    b"\x00\x64",
+    b"\x01\x0a",
+    b"\x08\x00",
+    b"\x0a\x01",
+    b"\x10\x0d\0\x04MQTT\x04\0\0\x3c\0\x01c",
+    b"\x10\x16\0\x04MQTT\x05\0\0\x3c\x08\x11\0\0\0\x3c\x21\0\x02\0\x01c",
+    b"\x32\x07\0\x01a\0\x01\0x",
+    b"\x34\x07\0\x01a\0\x02\0x",
+    b"\x40\x02\0\x01",
+    b"\x50\x02\0\x01",
+    b"\x62\x02\0\x02",
+    b"\x70\x02\0\x01",
+];
+const FILTER_WORDS: &[&[u8]] = &[
+    b"\n",
+    b"\n=",
+    b"/",
+    b"+",
+    b"#",
+    b"/+/",
+    b"/#",
+    b"$share/g/",
+    b"$SYS",
+    b"%2B",
+    b"%23",
+    b"~",
+    b".",
+    b"a",
+];
+
 /// All of them.
 pub fn all() -> Vec<Target> {
     let target = |name, run, seeds, words| Target {
@@ -212,6 +277,36 @@ pub fn all() -> Vec<Target> {
             sapwood_net::fuzz::websocket,
             &["seeds/websocket"],
             WEBSOCKET_WORDS,
+        ),
+        target(
+            "mqtt-codec-3",
+            sapwood_mqtt::fuzz::codec_3,
+            &["seeds/mqtt3"],
+            MQTT_WORDS,
+        ),
+        target(
+            "mqtt-codec-5",
+            sapwood_mqtt::fuzz::codec_5,
+            &["seeds/mqtt5"],
+            MQTT_WORDS,
+        ),
+        target(
+            "mqtt-machine",
+            sapwood_mqtt::fuzz::machine,
+            &["seeds/mqtt-machine", "seeds/mqtt3", "seeds/mqtt5"],
+            MACHINE_WORDS,
+        ),
+        target(
+            "mqtt-websocket",
+            sapwood_mqtt::fuzz::websocket,
+            &["seeds/mqtt3", "seeds/mqtt5", "seeds/websocket"],
+            MQTT_WORDS,
+        ),
+        target(
+            "filters",
+            sapwood_mqtt::fuzz::filters,
+            &["seeds/filters", "seeds/topic"],
+            FILTER_WORDS,
         ),
     ]
 }

@@ -7,6 +7,7 @@
 pub mod codec;
 mod config;
 mod door;
+pub mod fuzz;
 mod joining;
 mod link;
 pub mod machine;
