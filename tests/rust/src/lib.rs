@@ -35,6 +35,11 @@ impl Server {
         }
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Kills it, and starts it on the same folder and ports.
     pub fn restart(&mut self) {
         self.process.kill().expect("it runs");
