@@ -161,6 +161,15 @@ impl TopicFilter {
         levels.next().is_some()
     }
 
+    /// How closely the filter names what it matches: how many levels it has beside `#`, and how many of them are names.
+    /// Of several filters that match, the one with the greatest counts as the longest.
+    pub fn closeness(&self) -> (usize, usize) {
+        let count =
+            |counts: fn(&Level) -> bool| self.levels.iter().filter(|level| counts(level)).count();
+        let levels = count(|level| !matches!(level, Level::All));
+        (levels, count(|level| matches!(level, Level::Literal(_))))
+    }
+
     /// How many levels the filter has, `#` among them.
     pub fn len(&self) -> usize {
         self.levels.len()

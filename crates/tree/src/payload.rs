@@ -57,12 +57,7 @@ impl Payload {
         let bytes = self.bytes.clone().unwrap_or_default();
         let Some(content_type) = &self.content_type else {
             let value = decode_payload(&bytes, limits);
-            let form = match &value {
-                // As JSON it would have quotes.
-                Value::String(text) if text.as_bytes() == bytes.as_ref() => PayloadForm::Text,
-                Value::Bytes(_) => PayloadForm::Bytes,
-                _ => PayloadForm::Json,
-            };
+            let form = self.form_of(&value);
             return (value, form);
         };
         let value = decode_typed(&bytes, content_type, limits).unwrap_or_else(|_| {
@@ -72,6 +67,17 @@ impl Payload {
             })
         });
         (value, PayloadForm::default())
+    }
+
+    /// How the bytes were read that mean `value`, and came without a content type.
+    pub fn form_of(&self, value: &Value) -> PayloadForm {
+        match (value, &self.bytes) {
+            // As JSON it would have quotes.
+            (Value::String(text), Some(bytes)) if text.as_bytes() == &**bytes => PayloadForm::Text,
+            (Value::String(text), None) if text.is_empty() => PayloadForm::Text,
+            (Value::Bytes(_), _) => PayloadForm::Bytes,
+            _ => PayloadForm::Json,
+        }
     }
 
     /// Appends the payload, to be kept.

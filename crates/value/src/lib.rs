@@ -4,6 +4,7 @@
 //! [`json`], [`cbor`] and [`msgpack`] carry it over the wire, [`stored`] to disk, and [`spelling`] reads and writes the
 //! keys that give JSON bytes, priorities and server values. What a format cannot say is in `docs/formats.md`.
 
+mod accept;
 mod budget;
 pub mod cbor;
 mod decode;
@@ -20,6 +21,7 @@ pub mod spelling;
 pub mod stored;
 mod value;
 
+pub use accept::{Accept, Closeness, NotAcceptable};
 pub use limits::{Bound, DecodeError, DecodeErrorKind, Limits};
 pub use map::{DuplicateKey, Iter, Map};
 pub use order::{integer_key, key_cmp, number_cmp, priority_cmp, utf16_cmp, value_cmp};

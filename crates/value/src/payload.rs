@@ -17,6 +17,9 @@ pub enum Format {
 }
 
 impl Format {
+    /// All of them, the one that we like best first.
+    pub const ALL: [Self; 3] = [Self::Json, Self::Cbor, Self::MessagePack];
+
     /// The format that a media type names, whatever its parameters.
     pub fn of(media_type: &str) -> Option<Self> {
         let essence = essence(media_type);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::DecodeLimits;
 use crate::machine::Settings;
+use crate::rules::AcceptRule;
 
 /// `[mqtt]` in sapwood.toml.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +52,8 @@ pub struct MqttConfig {
     /// End the connection of a 3.x client whose publish is refused. 3.x has no other way to say so; without it, the client takes
     /// the publish for done.
     pub close_on_refused_publish: bool,
+    /// Tables `[[mqtt.accept]]`: in which format data comes to whom where the client does not say.
+    pub accept: Vec<AcceptRule>,
 }
 
 impl Default for MqttConfig {
@@ -74,6 +77,7 @@ impl Default for MqttConfig {
             keep_alive_s_max: 0,
             check_payload_format: true,
             close_on_refused_publish: false,
+            accept: Vec::new(),
         }
     }
 }

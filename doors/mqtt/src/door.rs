@@ -12,6 +12,7 @@ use crate::MqttConfig;
 use crate::machine::Settings;
 use crate::registry::Registry;
 use crate::reports::{self, Figures};
+use crate::rules::Rules;
 use crate::serve::Client;
 
 /// The subprotocol of MQTT over WebSockets (6.0.0-3).
@@ -32,6 +33,7 @@ pub(crate) struct Site {
     pub(crate) settings: Arc<Settings>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) figures: Figures,
+    pub(crate) rules: Rules,
 }
 
 /// A core without a database named `default`.
@@ -58,6 +60,7 @@ impl MqttDoor {
             settings: Arc::new(settings),
             core,
             default,
+            rules: Rules::new(&config.accept),
             config,
             figures: Figures::new(),
         };

@@ -27,6 +27,7 @@ pub(crate) async fn join(
     site: Arc<Site>,
     connecting: Box<Connecting>,
     info: Arc<Info>,
+    listener: &'static str,
 ) -> Result<(Joined, Accepted), ReasonCode> {
     let connect = &connecting.connect;
     let database = database(&site, connect.user_name.as_ref());
@@ -70,6 +71,10 @@ pub(crate) async fn join(
             references: 0,
         })
     });
+    kept.subscriptions.prefer(
+        site.rules
+            .preferred(connecting.accept, &client_id, listener),
+    );
     let accepted = Accepted {
         session_present,
         assigned_client_id: (!brought).then(|| Text::new(&client_id).unwrap_or_default()),

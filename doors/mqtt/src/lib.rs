@@ -14,6 +14,7 @@ pub mod machine;
 mod map;
 mod registry;
 mod reports;
+mod rules;
 mod serve;
 mod shared;
 mod subscriptions;
@@ -22,3 +23,4 @@ mod will;
 
 pub use config::MqttConfig;
 pub use door::MqttDoor;
+pub use rules::{AcceptRule, DataFormat, Listener, NoFilter, TopicPattern};

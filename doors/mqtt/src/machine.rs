@@ -12,6 +12,7 @@
 mod action;
 mod connect;
 mod inbound;
+mod options;
 mod outbound;
 mod published;
 mod session;
@@ -26,6 +27,7 @@ pub use action::{
     SubscriptionIds, Tag, Unsubscribing,
 };
 pub use connect::Accepted;
+pub use options::Accept;
 pub use outbound::{Delivered, Delivery};
 pub use published::Published;
 pub use session::{InFlight, Session};

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use sapwood_core::{Answer, ErrorKind, Event, EventKind, EventValue, WriteError, WriteOp};
-use sapwood_tree::{OpKind, Path, Payload};
-use sapwood_value::{Value, json};
+use sapwood_tree::{OpKind, Path, Payload, PayloadForm};
+use sapwood_value::{Format, Value, json};
 
 use crate::codec::{Message, MessageProperties, Qos, ReasonCode, Text, UserProperties};
 use crate::topic;
@@ -127,6 +127,39 @@ fn content(event: &Event) -> (Bytes, MessageProperties) {
     };
     properties.content_type = content_type.as_deref().and_then(text);
     (bytes, properties)
+}
+
+/// What an event that `said` tells says in a format; none if it is no data, or in that format already.
+pub(crate) fn in_format(event: &Event, said: &Message, format: Format) -> Option<Message> {
+    let value = value(event).filter(|value| !matches!(value, Value::Bytes(_)))?;
+    let named = said.properties.content_type.as_ref().map(Text::as_str);
+    if said.payload.is_empty() || named.and_then(Format::of) == Some(format) {
+        return None;
+    }
+    let is_json = || match event.payload() {
+        Some(payload) => named.is_none() && payload.form_of(value) == PayloadForm::Json,
+        None => false,
+    };
+    let payload = if format == Format::Json && is_json() {
+        said.payload.clone()
+    } else {
+        let mut out = Vec::with_capacity(value.estimated_bytes());
+        format.encode(value, &mut out);
+        out.into()
+    };
+    let properties = MessageProperties {
+        content_type: text(format.media_type()),
+        payload_is_text: said
+            .properties
+            .payload_is_text
+            .filter(|_| format == Format::Json),
+        ..said.properties.clone()
+    };
+    Some(Message {
+        topic: said.topic.clone(),
+        properties,
+        payload,
+    })
 }
 
 fn value(event: &Event) -> Option<&Value> {

@@ -294,7 +294,10 @@ impl Client {
         let how = kept
             .subscriptions
             .how(watch, event, &mut kept.session, &kept.database);
-        let Some((how, message)) = how.zip(shared::published(event, now)) else {
+        let Some((how, message)) = how.and_then(|how| {
+            let message = shared::published(event, how.shape, now)?;
+            Some((how, message))
+        }) else {
             return;
         };
         if how.qos == Qos::AtMostOnce && self.waiting.is_empty() {
@@ -486,7 +489,7 @@ impl Client {
 
     fn connect(&mut self, connecting: Box<Connecting>) {
         let (site, info) = (Arc::clone(&self.site), Arc::clone(&self.info));
-        self.joining = Some(join(site, connecting, info).boxed());
+        self.joining = Some(join(site, connecting, info, self.link.name()).boxed());
     }
 
     fn publish(&mut self, publication: Publication) {

@@ -8,8 +8,10 @@ use sapwood_core::{
 use sapwood_tree::{FilterIndex, Path};
 
 use crate::codec::{Qos, ReasonCode, RetainHandling, SubscriptionId, Text};
-use crate::machine::{Subscription, SubscriptionIds};
+use crate::machine::{Accept, Subscription, SubscriptionIds};
 use crate::map;
+use crate::rules::Preferred;
+use crate::shared::Shape;
 
 /// With more subscriptions than this, those that match a topic are found by an index.
 const INDEXED: usize = 16;
@@ -25,6 +27,10 @@ pub(crate) struct Subscriptions {
     index: FilterIndex<WatchId>,
     /// The watches that are telling their first state.
     first: Vec<First>,
+    /// What data comes in where a subscription does not say.
+    preferred: Preferred,
+    /// Whether a subscription has ever said it.
+    any_accept: bool,
     /// Watches beside a subscription's own that tell its first state again; which subscription.
     again: Vec<(WatchId, WatchId)>,
 }
@@ -58,9 +64,15 @@ pub(crate) struct How {
     pub(crate) ids: SubscriptionIds,
     /// Whether it belongs to a first state, which comes as fast as the client takes it.
     pub(crate) first: bool,
+    pub(crate) shape: Shape,
 }
 
 impl Subscriptions {
+    /// Data comes so from now on, where a subscription does not say.
+    pub(crate) fn prefer(&mut self, preferred: Preferred) {
+        self.preferred = preferred;
+    }
+
     /// Whether anything is to be delivered at QoS 1 or 2.
     pub(crate) fn any_acknowledged(&self) -> bool {
         self.all
@@ -79,6 +91,7 @@ impl Subscriptions {
         max: usize,
     ) -> ReasonCode {
         let granted = granted(asked.qos);
+        self.any_accept |= asked.accept != Accept::Unsaid;
         let same = |entry: &Entry| entry.asked.text == asked.text;
         let first = self.all.iter().position(same);
         let known = first.and_then(|at| self.all.get_mut(at));
@@ -194,7 +207,11 @@ impl Subscriptions {
                 retain,
                 ids: entry.id.map_or(SubscriptionIds::None, SubscriptionIds::One),
                 first: true,
+                shape: Shape::AsItIs,
             };
+            let accept = entry.asked.accept;
+            let shape = self.shape(accept, &event.path);
+            let how = How { shape, ..how };
             if event.version.is_some() {
                 self.has_told_again(watch, session);
             }
@@ -234,8 +251,10 @@ impl Subscriptions {
                 retain: retained && entry.asked.retain_as_published,
                 ids: entry.id.map_or(SubscriptionIds::None, SubscriptionIds::One),
                 first: false,
+                shape: self.shape(entry.asked.accept, &event.path),
             });
         }
+        let mut longest: Option<&Entry> = None;
         let mut how: Option<How> = None;
         let mut ids = Vec::new();
         self.for_each_match(&event.path, |entry| {
@@ -245,11 +264,19 @@ impl Subscriptions {
             let qos = published.min(entry.asked.qos);
             let retain = retained && entry.asked.retain_as_published;
             ids.extend(entry.id);
+            let closeness = |entry: &Entry| entry.asked.filter.filter.closeness();
+            if longest.is_none()
+                || self.any_accept
+                    && longest.is_some_and(|longest| closeness(entry) > closeness(longest))
+            {
+                longest = Some(entry);
+            }
             let how = how.get_or_insert(How {
                 qos,
                 retain,
                 ids: SubscriptionIds::None,
                 first: false,
+                shape: Shape::AsItIs,
             });
             how.qos = how.qos.max(qos);
             how.retain |= retain;
@@ -259,7 +286,13 @@ impl Subscriptions {
             [one] => SubscriptionIds::One(one),
             _ => SubscriptionIds::Many(ids.into()),
         };
-        how.map(|how| How { ids, ..how })
+        let shape = self.shape(longest?.asked.accept, &event.path);
+        how.map(|how| How { ids, shape, ..how })
+    }
+
+    fn shape(&self, accept: Accept, topic: &Path) -> Shape {
+        let format = self.preferred.format(accept, topic);
+        format.map_or(Shape::AsItIs, Shape::Data)
     }
 
     /// The subscriptions whose filter matches and is not shared.

@@ -76,6 +76,14 @@ fn toml_text(value: &Value) -> String {
             "[{}]",
             items.iter().map(toml_text).collect::<Vec<_>>().join(", ")
         ),
+        Value::Object(table) if !table.is_empty() => {
+            let one =
+                |(key, value): (&String, &Value)| format!("{} = {}", quoted(key), toml_text(value));
+            format!(
+                "{{ {} }}",
+                table.iter().map(one).collect::<Vec<_>>().join(", ")
+            )
+        }
         other => other.to_string(),
     }
 }

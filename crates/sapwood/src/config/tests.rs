@@ -258,3 +258,24 @@ fn no_two_keys_share_a_variable_of_the_environment() {
     let names: std::collections::BTreeSet<_> = keys.iter().map(|path| variable(path)).collect();
     assert_eq!(names.len(), keys.len());
 }
+
+#[test]
+fn rules_of_mqtt_are_tables_in_a_list() {
+    let text = "[[mqtt.accept]]\nformat = \"cbor\"\nfilter = \"a/+\"\n[[mqtt.accept]]\nformat = \"json\"\n";
+    let report = from_file(text).unwrap().report();
+    let line = "mqtt.accept = [{ filter = \"a/+\", format = \"cbor\" }, { format = \"json\" }]";
+    assert!(report.contains(line), "{report}");
+    for (rule, at) in [
+        ("format = \"xml\"\n", "format"),
+        ("format = \"json\"\nfilter = \"a/#/b\"\n", "filter"),
+        ("format = \"json\"\nfilter = \"$share/n/a\"\n", "filter"),
+        ("filter = \"a\"\n", "format"),
+        ("format = \"json\"\ncleint = \"a\"\n", "client"),
+    ] {
+        let refused = refused(&format!("[[mqtt.accept]]\n{rule}"));
+        assert!(
+            refused.contains("mqtt.accept") && refused.contains(at),
+            "{refused}"
+        );
+    }
+}

@@ -26,6 +26,8 @@ const NO_LIMITS_OF_MQTT: &[&str] = &[
     "keep_alive_s_max",
     "check_payload_format",
     "close_on_refused_publish",
+    "accept",
+    "payload",
 ];
 
 /// What the page says is counted under another name.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use sapwood_tree::Path;
 
-use super::Published;
+use super::{Accept, Published};
 use crate::codec::{
     Alias, Connect, Head, Message, Packet, PacketId, Qos, RetainHandling, SubscriptionId, Text,
     UserProperties, Version,
@@ -55,6 +55,8 @@ pub struct Connecting {
     /// How long its session is to live on without a connection, in seconds, as far as the settings allow; 0 is not at
     /// all.
     pub session_expiry_s: u32,
+    /// In which format it wants data where a subscription does not say.
+    pub accept: Accept,
 }
 
 /// A message that a client published.
@@ -102,6 +104,8 @@ pub struct Subscription {
     pub retain_as_published: bool,
     /// Whether the first state is sent.
     pub retain_handling: RetainHandling,
+    /// In which format data is to come.
+    pub accept: Accept,
 }
 
 /// Subscriptions that a client wants no longer.

@@ -3,6 +3,7 @@
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::{Duration, Instant};
 
+use super::options;
 use super::{Action, Connecting, Machine, Phase, Session};
 use crate::codec::{
     Connack, ConnackProperties, Connect, Disconnect, Fault, Packet, ReasonCode, Text,
@@ -119,12 +120,20 @@ impl Machine {
             Ok(path) => path,
             Err(reason) => return self.close(reason, out),
         };
+        let accept = match options::accept(&connect.properties.user_properties) {
+            Ok(accept) => accept,
+            Err(words) => {
+                let reason = ReasonCode::ImplementationSpecificError;
+                return self.end_with(reason, Some(words), out);
+            }
+        };
         // It is kept longer than the packet.
         connect.client_id = connect.client_id.detached();
         out.push(Action::Connect(Box::new(Connecting {
             connect,
             will_path,
             session_expiry_s: self.client.session_expiry_s,
+            accept,
         })));
     }
 

@@ -28,6 +28,15 @@ impl Published {
         }
     }
 
+    /// The same in another form: its time is the same.
+    pub(crate) fn with(&self, message: Message) -> Self {
+        Self {
+            message,
+            expires: self.expires,
+            templates: Default::default(),
+        }
+    }
+
     /// What is published.
     pub fn message(&self) -> &Message {
         &self.message

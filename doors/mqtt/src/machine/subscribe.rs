@@ -1,8 +1,9 @@
 //! SUBSCRIBE and UNSUBSCRIBE (3.8 to 3.11).
 
+use super::options::Options;
 use super::{Action, Machine, Subscribing, Subscription, Tag, Unsubscribing};
 use crate::codec::{
-    AckProperties, Fault, Packet, PacketId, ReasonCode, Suback, Subscribe, SubscribeFilter,
+    AckProperties, Fault, Packet, PacketId, ReasonCode, Suback, Subscribe, SubscribeFilter, Text,
     Unsuback, Unsubscribe,
 };
 use crate::topic::{Filter, Refused};
@@ -17,6 +18,8 @@ pub(super) struct Request {
     kind: Kind,
     /// One for each filter; none where the door is to say it.
     reasons: Vec<Option<ReasonCode>>,
+    /// Why not, if there is more to say.
+    words: Option<Text>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,13 +37,14 @@ impl Machine {
         let (packet_id, count) = (subscribe.packet_id, subscribe.filters.len());
         if self.in_use(packet_id) {
             let reasons = vec![ReasonCode::PacketIdentifierInUse; count];
-            self.suback(packet_id, reasons, out);
+            self.suback(packet_id, reasons, None, out);
             return Ok(());
         }
+        let options = Options::read(&subscribe.properties.user_properties, &self.settings);
         let mut reasons = Vec::with_capacity(count);
         let mut subscriptions = Vec::with_capacity(count);
         for filter in subscribe.filters {
-            match self.subscription(filter)? {
+            match self.subscription(filter, options.as_ref().ok())? {
                 Ok(subscription) => {
                     reasons.push(None);
                     subscriptions.push(subscription);
@@ -48,7 +52,7 @@ impl Machine {
                 Err(reason) => reasons.push(Some(reason)),
             }
         }
-        let tag = self.begin(packet_id, Kind::Subscribe, reasons);
+        let tag = self.begin(packet_id, Kind::Subscribe, reasons, options.err());
         if subscriptions.is_empty() {
             self.finish(tag, &[], out);
             return Ok(());
@@ -65,6 +69,7 @@ impl Machine {
     fn subscription(
         &self,
         asked: SubscribeFilter,
+        options: Option<&Options>,
     ) -> Result<Result<Subscription, ReasonCode>, Fault> {
         let filter = match Filter::parse(asked.filter.as_str(), &self.settings.paths) {
             Ok(filter) => filter,
@@ -77,6 +82,9 @@ impl Machine {
                 "no local on a shared subscription",
             ));
         }
+        let Some(options) = options else {
+            return Ok(Err(ReasonCode::ImplementationSpecificError));
+        };
         // What 5.0 has options for, a bridge of 3.x takes for granted.
         let bridge = self.client.bridge;
         Ok(Ok(Subscription {
@@ -86,6 +94,7 @@ impl Machine {
             filter,
             qos: asked.qos,
             retain_handling: asked.retain_handling,
+            accept: options.accept,
         }))
     }
 
@@ -112,7 +121,7 @@ impl Machine {
                 Err(Refused::Reason(_)) => reasons.push(Some(ReasonCode::NoSubscriptionExisted)),
             }
         }
-        let tag = self.begin(packet_id, Kind::Unsubscribe, reasons);
+        let tag = self.begin(packet_id, Kind::Unsubscribe, reasons, None);
         if filters.is_empty() {
             self.finish(tag, &[], out);
             return Ok(());
@@ -132,13 +141,20 @@ impl Machine {
             && (self.requests.iter().any(same) || self.inbound.is_unanswered(packet_id))
     }
 
-    fn begin(&mut self, packet_id: PacketId, kind: Kind, reasons: Vec<Option<ReasonCode>>) -> Tag {
+    fn begin(
+        &mut self,
+        packet_id: PacketId,
+        kind: Kind,
+        reasons: Vec<Option<ReasonCode>>,
+        words: Option<Text>,
+    ) -> Tag {
         let tag = self.tag();
         self.requests.push(Request {
             tag,
             packet_id,
             kind,
             reasons,
+            words,
         });
         tag
     }
@@ -171,15 +187,24 @@ impl Machine {
         };
         let reasons = request.reasons.into_iter().map(fill).collect();
         match request.kind {
-            Kind::Subscribe => self.suback(request.packet_id, reasons, out),
+            Kind::Subscribe => self.suback(request.packet_id, reasons, request.words, out),
             Kind::Unsubscribe => self.unsuback(request.packet_id, reasons, out),
         }
     }
 
-    fn suback(&mut self, packet_id: PacketId, reasons: Vec<ReasonCode>, out: &mut Vec<Action>) {
+    fn suback(
+        &mut self,
+        packet_id: PacketId,
+        reasons: Vec<ReasonCode>,
+        words: Option<Text>,
+        out: &mut Vec<Action>,
+    ) {
         let suback = Suback {
             packet_id,
-            properties: AckProperties::default(),
+            properties: AckProperties {
+                reason_string: words,
+                ..AckProperties::default()
+            },
             reasons,
         };
         self.send(Packet::Suback(suback), out);

@@ -5,6 +5,7 @@
 )]
 
 mod connecting;
+mod forms;
 mod limits;
 mod publishing;
 mod server;

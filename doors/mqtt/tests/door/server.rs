@@ -368,6 +368,28 @@ impl Client {
         }
     }
 
+    /// Subscribes with a user property; the reason, and the words with it.
+    pub(crate) fn subscribe_asking(
+        &mut self,
+        filter_text: &str,
+        (name, value): (&str, &str),
+    ) -> (u8, String) {
+        let mut properties = SubscribeProperties::default();
+        properties.user_properties.push(&text(name), &text(value));
+        self.send(Packet::Subscribe(Subscribe {
+            packet_id: id(997),
+            properties,
+            filters: vec![filter(filter_text, Q0)],
+        }));
+        match self.next() {
+            Some(Packet::Suback(suback)) => {
+                let words = suback.properties.reason_string.unwrap_or_default();
+                (suback.reasons[0] as u8, words.to_string())
+            }
+            other => panic!("expected SUBACK, got {other:?}"),
+        }
+    }
+
     pub(crate) fn subscribe(&mut self, text: &str, qos: Qos) {
         let granted = self.subscribe_with(vec![filter(text, qos)], None);
         assert_eq!(granted, [qos as u8]);
