@@ -9,6 +9,8 @@ use bytes::Bytes;
 use sapwood_tree::{Limits, Op, Path, Payload};
 use sapwood_value::{ServerValue, Text, Value, stored};
 
+mod durable;
+
 use crate::commit::Commit;
 use crate::lease::Effect;
 use crate::message::Message;
@@ -129,6 +131,15 @@ fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
             out.push(5);
             put_sized(out, |out| out.extend_from_slice(patterns.as_bytes()));
         }
+        Effect::Keep(kept) => durable::put_kept(out, kept),
+        Effect::Unkept { numbers } => {
+            out.push(8);
+            put_len(out, numbers.len());
+            for number in numbers {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        Effect::Durable { id, change } => durable::put_change(out, *id, change),
     }
 }
 
@@ -163,6 +174,14 @@ fn read_effect(input: &mut Input<'_>) -> Option<Effect> {
         6 => Effect::Forgotten {
             session: SessionId(input.u64()?),
         },
+        7 => Effect::Keep(durable::read_kept(input)?),
+        8 => Effect::Unkept {
+            numbers: input.list(Input::u64)?,
+        },
+        9 => {
+            let (id, change) = durable::read_change(input)?;
+            Effect::Durable { id, change }
+        }
         _ => return None,
     })
 }
@@ -217,6 +236,33 @@ pub(crate) fn decode_at_end(bytes: &[u8]) -> Option<AtEnd> {
         }
         _ => return None,
     })
+}
+
+/// A message, with its path, as it is kept.
+pub(crate) fn encode_message(path: &Path, message: &Message) -> Bytes {
+    let mut out = Vec::with_capacity(128);
+    put_message(&mut out, path, message);
+    out.into()
+}
+
+/// Reads what [`encode_message`] wrote.
+pub(crate) fn decode_message(bytes: &[u8]) -> Option<(Path, Message)> {
+    let mut input = Input { rest: bytes };
+    let kind = input.u8()?;
+    let path = Path::parse(input.text()?, &UNLIMITED).ok()?;
+    Some((path, read_message(&mut input, kind)?))
+}
+
+/// The path of what [`encode_message`] wrote.
+pub(crate) fn path_of_message(bytes: &[u8]) -> Option<Path> {
+    let mut input = Input { rest: bytes };
+    input.u8()?;
+    Path::parse(input.text()?, &UNLIMITED).ok()
+}
+
+/// The text that bytes begin with.
+pub(crate) fn first_text(bytes: &[u8]) -> Option<&str> {
+    Input { rest: bytes }.text()
 }
 
 /// A message and its path: 2 with a value and its content type, 3 with a payload; both with what else it says.
@@ -306,7 +352,7 @@ fn put_len(out: &mut Vec<u8>, len: usize) {
     out.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_sized(out, |out| out.extend_from_slice(bytes));
 }
 

@@ -8,12 +8,13 @@ use sapwood_store::rows::View;
 use sapwood_tree::{Draft, Op, OpKind, Path, RowChanges, Rows as _, RowsError, Settings};
 use sapwood_value::{ServerValue, Text, Value};
 
+use crate::durable::{DurableId, Durables, Kept};
 use crate::gate::{Claims, Gate, Operation};
 use crate::lease::{Effect, PrivateDraft};
 use crate::read::Reading;
 use crate::session::SessionId;
 use crate::write::{Condition, OpOutcome, TagList, Write, WriteError, WriteOp};
-use crate::{LogId, codec};
+use crate::{LogId, codec, durable};
 
 /// A commit: a write's effects, with nothing left to decide. Applying it gives the same rows every time.
 #[derive(Debug)]
@@ -37,6 +38,17 @@ impl Commit {
         let mut effects = self.effects.iter();
         effects.any(|effect| matches!(effect, Effect::Expired { .. }))
     }
+
+    /// The numbers under which what it says to topics is kept for durable sessions.
+    pub(crate) fn kept_numbers(&self) -> HashMap<Path, u64> {
+        let kept = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Keep(kept) if !kept.is_message() => {
+                Some((kept.path(self)?, durable::number(self.seq, kept.part)))
+            }
+            _ => None,
+        });
+        kept.collect()
+    }
 }
 
 /// A commit with the rows that it changes.
@@ -57,6 +69,10 @@ pub(crate) struct Context<'a> {
     pub(crate) now_ms: u64,
     /// Whether any lease exists: where there is none, no write looks for one.
     pub(crate) any_leases: bool,
+    /// Who is told durably.
+    pub(crate) durables: &'a Durables,
+    /// The durable session that asks.
+    pub(crate) durable: Option<DurableId>,
 }
 
 /// Decides one write on the tree as it is in `view`: conditions first, then the gate, then server values, then the rows.
@@ -92,15 +108,16 @@ pub(crate) fn decide(
         effects,
         weight: 0,
     };
-    let (mut changes, mut private, mut outcomes) =
-        apply(context.tree, view, &commit, context.any_leases)?;
+    let (mut changes, mut outcomes) = apply_to_tree(context.tree, view, &commit)?;
     let written = outcomes.len();
     let gone = uncovering(view, &commit.ops, &changes).map_err(|error| unavailable(&error))?;
     if !gone.is_empty() {
         commit.ops.extend(gone);
-        (changes, private, outcomes) = apply(context.tree, view, &commit, context.any_leases)?;
+        (changes, outcomes) = apply_to_tree(context.tree, view, &commit)?;
         outcomes.truncate(written);
     }
+    keep(context, view, &mut commit, &changes).map_err(|error| unavailable(&error))?;
+    let private = apply_beside(view, &commit, context.any_leases)?;
     let entry = codec::encode(&commit);
     commit.weight = 128 + entry.len().max(commit.ops.iter().map(heap_bytes).sum());
     Ok(Decided {
@@ -110,6 +127,32 @@ pub(crate) fn decide(
         private,
         outcomes,
     })
+}
+
+/// Has the commit keep what it says to durable sessions. What just expires says nothing to them.
+fn keep(
+    context: &Context<'_>,
+    view: &View,
+    commit: &mut Commit,
+    changes: &RowChanges,
+) -> Result<(), RowsError> {
+    if commit.ops.is_empty() || !context.durables.any() || commit.is_expiry() {
+        return Ok(());
+    }
+    let after = view.after(commit.seq, changes);
+    let ops = &commit.ops;
+    let kept = context
+        .durables
+        .to_keep(view, &after, ops, context.durable)?;
+    let is_kept = |effect: &&Effect| matches!(effect, Effect::Keep(_));
+    let before = commit.effects.iter().filter(is_kept).count();
+    for (kept, part) in kept
+        .into_iter()
+        .zip(u32::try_from(before).unwrap_or(u32::MAX)..)
+    {
+        commit.effects.push(Effect::Keep(Kept { part, ..kept }));
+    }
+    Ok(())
 }
 
 /// What an operation keeps in memory: a long list of small numbers is much larger there than in the log.
@@ -162,6 +205,16 @@ pub(crate) fn apply(
     commit: &Commit,
     any_leases: bool,
 ) -> Result<(RowChanges, PrivateChanges, Vec<OpOutcome>), WriteError> {
+    let (changes, outcomes) = apply_to_tree(tree, view, commit)?;
+    let private = apply_beside(view, commit, any_leases)?;
+    Ok((changes, private, outcomes))
+}
+
+fn apply_to_tree(
+    tree: &Settings,
+    view: &View,
+    commit: &Commit,
+) -> Result<(RowChanges, Vec<OpOutcome>), WriteError> {
     let mut draft = Draft::new(view, commit.seq, tree);
     let mut outcomes = Vec::with_capacity(commit.ops.len());
     for (index, op) in commit.ops.iter().enumerate() {
@@ -171,11 +224,18 @@ pub(crate) fn apply(
         });
     }
     let changes = draft.finish().map_err(|error| unavailable(&error))?;
+    Ok((changes, outcomes))
+}
+
+fn apply_beside(
+    view: &View,
+    commit: &Commit,
+    any_leases: bool,
+) -> Result<PrivateChanges, WriteError> {
     let mut private = PrivateDraft::new(view);
-    private
-        .apply(&commit.ops, &commit.effects, any_leases)
-        .map_err(|error| unavailable(&error))?;
-    Ok((changes, private.into_changes(), outcomes))
+    let applied = private.apply(commit, any_leases);
+    applied.map_err(|error| unavailable(&error))?;
+    Ok(private.into_changes())
 }
 
 fn check_conditions(

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::clock::Clock;
 use crate::commit::{self, Context, Decided};
+use crate::durable::{self, DurableChange, DurableId, Durables, Kept, What};
 use crate::gate::{Claims, Gate};
 use crate::hub::{Applied, Batch, HubHandle, HubRequest, MessageReply, Said};
 use crate::lease::{self, Effect};
@@ -27,6 +28,10 @@ use crate::{LogId, Version, codec};
 /// A group is closed when its entries come to so many bytes, so that a flush stays short.
 const GROUP_BYTES: usize = 8 << 20;
 
+/// How often what is kept for durable sessions is looked through, and for how long.
+const SWEEP_EVERY: Duration = Duration::from_millis(250);
+const SWEEP_BUDGET: Duration = Duration::from_millis(2);
+
 /// How often the log's old segments are looked at.
 const RETAIN_EVERY: Duration = Duration::from_secs(5);
 
@@ -35,13 +40,15 @@ pub(crate) enum Request {
     Write {
         claims: Claims,
         session: Option<SessionId>,
+        /// The durable session that asks.
+        durable: Option<DurableId>,
         write: Write,
         effects: Vec<Effect>,
         reply: Reply,
         /// Room in the queue, given back when the request is done.
         permit: Option<OwnedSemaphorePermit>,
     },
-    /// Messages of a session that has writes ahead of them.
+    /// Messages that have writes ahead of them, or are kept for somebody.
     Publish(Batch),
     /// A session ends: what it left is done, what it owned goes.
     EndSession {
@@ -70,6 +77,7 @@ pub(crate) struct Committer {
     pub(crate) status: Arc<Status>,
     pub(crate) any_leases: bool,
     pub(crate) next_expiry: Option<u64>,
+    pub(crate) durables: Arc<Durables>,
     /// Where those wait who are answered, once somebody has waited.
     pub(crate) runtime: Arc<OnceLock<Handle>>,
 }
@@ -107,8 +115,13 @@ impl Committer {
     /// Runs until the queue is closed and empty; then brings everything to the disk.
     pub(crate) fn run(mut self) {
         let mut waiting = Vec::new();
-        let mut retained = Instant::now();
+        let (mut retained, mut swept) = (Instant::now(), Instant::now());
         while self.queue.take(&mut waiting, self.wait()) {
+            if swept.elapsed() >= SWEEP_EVERY {
+                // It goes with what else is there to be written.
+                waiting.extend(self.sweep());
+                swept = Instant::now();
+            }
             let mut requests = waiting.drain(..).peekable();
             while requests.peek().is_some() {
                 self.commit_group(&mut requests);
@@ -157,6 +170,12 @@ impl Committer {
             Ok(()) => {
                 if !entries.is_empty() {
                     self.store.publish(working);
+                    let commits = steps.iter().filter_map(|step| match step {
+                        Step::Commit(applied) => Some(&*applied.commit),
+                        Step::Messages(_) => None,
+                    });
+                    // Before the hub hears of it: who looks up what it has missed finds all that it was told.
+                    self.durables.note(commits);
                 }
                 // Nobody is told what is not durable.
                 self.publish(steps, answers);
@@ -191,6 +210,7 @@ impl Committer {
             Request::Write {
                 claims,
                 session,
+                durable,
                 write,
                 effects,
                 reply,
@@ -198,7 +218,8 @@ impl Committer {
             } => {
                 group.permits.extend(permit);
                 let registers = write.ops.is_empty() && !effects.is_empty();
-                let decided = self.try_decide(group, &claims, session, write, effects);
+                let who = (session, durable);
+                let decided = self.try_decide(group, &claims, who, write, effects);
                 let outcome = decided.map(|committed| {
                     if registers {
                         Outcome::Registered
@@ -208,7 +229,7 @@ impl Committer {
                 });
                 group.answers.push((reply, outcome));
             }
-            Request::Publish(batch) => group.steps.push(Step::Messages(batch)),
+            Request::Publish(batch) => self.say(group, batch),
             Request::EndSession {
                 session,
                 claims,
@@ -224,7 +245,7 @@ impl Committer {
         &mut self,
         group: &mut Group,
         claims: &Claims,
-        session: Option<SessionId>,
+        (session, durable): (Option<SessionId>, Option<DurableId>),
         write: Write,
         effects: Vec<Effect>,
     ) -> Result<Committed, WriteError> {
@@ -252,6 +273,8 @@ impl Committer {
             seq: group.next,
             now_ms: self.clock.now_ms(),
             any_leases: self.any_leases,
+            durables: &self.durables,
+            durable,
         };
         // A bug in deciding one write must not take the database down with it.
         let decided = catch_unwind(AssertUnwindSafe(|| {
@@ -287,6 +310,34 @@ impl Committer {
         group.entries.push(entry);
         group.steps.push(Step::Commit(Applied { commit, changes }));
         Ok(committed)
+    }
+
+    /// Messages: in one commit, if somebody has to be told them for sure, or something changes with them.
+    fn say(&mut self, group: &mut Group, mut batch: Batch) {
+        let mut effects = std::mem::take(&mut batch.effects);
+        self.keep(group.next, &mut batch, &mut effects);
+        if !effects.is_empty() {
+            let (claims, who) = (Claims::anonymous(), (None, batch.durable));
+            let decided = self.try_decide(group, &claims, who, Write::default(), effects);
+            if let Err(error) = decided {
+                return batch.refuse(&error);
+            }
+        }
+        group.steps.push(Step::Messages(batch));
+    }
+
+    /// Has commit `seq` keep what is said to durable sessions.
+    fn keep(&self, seq: u64, batch: &mut Batch, effects: &mut Vec<Effect>) {
+        let mut part = 0;
+        for said in &mut batch.said {
+            if said.message.qos > 0 && self.durables.wants(&said.path) {
+                let what = What::Message(codec::encode_message(&said.path, &said.message));
+                let origin = batch.durable;
+                effects.push(Effect::Keep(Kept { part, origin, what }));
+                said.kept = Some(durable::number(seq, part));
+                part += 1;
+            }
+        }
     }
 
     fn note_leases(&mut self, effects: &[Effect]) {
@@ -403,12 +454,28 @@ impl Committer {
                 return;
             }
         };
+        let said = messages.into_iter().map(|(path, message)| Said {
+            path,
+            message: Arc::new(message),
+            tag: 0,
+            kept: None,
+        });
+        let mut batch = Batch {
+            said: said.collect(),
+            origin: Some(session),
+            durable: None,
+            effects: Vec::new(),
+            reply: MessageReply::Nobody,
+        };
+        // What is left to be said is kept by the commit that forgets that it was left.
+        let mut effects = vec![Effect::Ended { session }];
+        self.keep(group.next, &mut batch, &mut effects);
         loop {
             let write = Write {
                 ops: ops.clone(),
                 conditions: Vec::new(),
             };
-            match self.try_decide(group, claims, None, write, vec![Effect::Ended { session }]) {
+            match self.try_decide(group, claims, (None, None), write, effects.clone()) {
                 Ok(_) => break,
                 // One of them can't be done: the others are.
                 Err(
@@ -428,16 +495,7 @@ impl Committer {
                 }
             }
         }
-        let said = messages.into_iter().map(|(path, message)| Said {
-            path,
-            message: Arc::new(message),
-            tag: 0,
-        });
-        group.steps.push(Step::Messages(Batch {
-            said: said.collect(),
-            origin: Some(session),
-            reply: MessageReply::Nobody,
-        }));
+        group.steps.push(Step::Messages(batch));
     }
 
     /// Ends the sessions that were connected when the server died. Before any door listens.
@@ -460,12 +518,55 @@ impl Committer {
                 done,
             }));
         }
+        self.leave_durables();
         self.expire();
+    }
+
+    /// Durable sessions whose clients were there when the server died: they are away now.
+    fn leave_durables(&mut self) {
+        let now_ms = self.clock.now_ms();
+        let left = self.durables.left_behind().into_iter();
+        let away = left.map(|(id, expiry_s)| Effect::Durable {
+            id,
+            change: DurableChange::Away {
+                expires_ms: now_ms.saturating_add(u64::from(expiry_s) * 1000),
+            },
+        });
+        self.commit_effects(away.collect());
+    }
+
+    fn commit_effects(&mut self, effects: Vec<Effect>) {
+        if !effects.is_empty() {
+            self.commit_group(&mut std::iter::once(of_effects(effects)));
+        }
+    }
+
+    /// What is kept and needed no longer goes.
+    fn sweep(&self) -> Option<Request> {
+        let numbers = self.durables.sweep(SWEEP_BUDGET);
+        (!numbers.is_empty()).then(|| of_effects(vec![Effect::Unkept { numbers }]))
+    }
+
+    /// Ends durable sessions whose time is over.
+    fn end_durables(&mut self, now_ms: u64) {
+        let ended = self.durables.ended(now_ms);
+        if !ended.is_empty() {
+            metrics::counter!("sapwood_durable_expired_total").increment(ended.len() as u64);
+        }
+        let change = DurableChange::End;
+        let ends = ended.into_iter().map(|id| Effect::Durable {
+            id,
+            change: change.clone(),
+        });
+        self.commit_effects(ends.collect());
     }
 
     /// Removes what has expired.
     fn expire(&mut self) {
         let now_ms = self.clock.now_ms();
+        if self.durables.next_end().is_some_and(|end| end <= now_ms) {
+            self.end_durables(now_ms);
+        }
         if self.next_expiry.is_none_or(|expiry| expiry > now_ms) {
             return;
         }
@@ -483,14 +584,10 @@ impl Committer {
                     conditions: Vec::new(),
                 };
                 let effects = vec![Effect::Expired { until_ms: now_ms }];
-                let request = Request::Write {
-                    claims: Claims::anonymous(),
-                    session: None,
-                    write,
-                    effects,
-                    reply: Reply::Nobody,
-                    permit: None,
-                };
+                let mut request = of_effects(effects);
+                if let Request::Write { write: ops, .. } = &mut request {
+                    *ops = write;
+                }
                 self.commit_group(&mut std::iter::once(request));
             }
             Err(error) => tracing::error!(
@@ -503,10 +600,13 @@ impl Committer {
 
     /// How long to wait for requests: until something expires, or the log is to be looked at.
     fn wait(&self) -> Option<Duration> {
-        let until_expiry = self
-            .next_expiry
+        let sweeps = self.durables.needs_sweep().then_some(SWEEP_EVERY);
+        let next = self.next_expiry.into_iter().chain(self.durables.next_end());
+        let until_expiry = next
+            .min()
             .map(|expiry| Duration::from_millis(expiry.saturating_sub(self.clock.now_ms()).max(1)));
-        Some(until_expiry.unwrap_or(RETAIN_EVERY).min(RETAIN_EVERY))
+        let waits = [until_expiry, sweeps, Some(RETAIN_EVERY)];
+        waits.into_iter().flatten().min()
     }
 
     fn retain(&mut self) {
@@ -538,6 +638,19 @@ impl Committer {
                 "the log could not be closed; the next start takes this for a crash"
             );
         }
+    }
+}
+
+/// A commit of the server's own.
+fn of_effects(effects: Vec<Effect>) -> Request {
+    Request::Write {
+        claims: Claims::anonymous(),
+        session: None,
+        durable: None,
+        write: Write::default(),
+        effects,
+        reply: Reply::Nobody,
+        permit: None,
     }
 }
 

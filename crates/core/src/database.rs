@@ -18,6 +18,7 @@ use crate::codec;
 use crate::commit::Commit;
 use crate::committer::{Committer, Reply, Request, Status};
 use crate::decode_room::{DecodeRoom, DecodeShare};
+use crate::durable::{self, Durable, DurableId, Durables};
 use crate::event::Event;
 use crate::gate::{Claims, Denied, Gate, Operation};
 use crate::hub::{
@@ -56,6 +57,7 @@ struct Inner {
     /// Room for decoding what clients send; all databases share it.
     decoding: DecodeRoom,
     status: Arc<Status>,
+    durables: Arc<Durables>,
     runtime: Arc<OnceLock<Handle>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -102,6 +104,7 @@ impl Database {
         let unread = |error: sapwood_tree::RowsError| std::io::Error::other(error);
         let any_leases = lease::any(&view).map_err(unread)?;
         let next_expiry = lease::next_expiry(&view).map_err(unread)?;
+        let durables = Arc::new(Durables::load(&view, limits).map_err(unread)?);
         drop(view);
         let database = Self(Arc::new(Inner {
             name: name.clone(),
@@ -117,6 +120,7 @@ impl Database {
             room: Arc::new(Semaphore::new(room_in_all(&limits) as usize)),
             decoding,
             status: Arc::clone(&status),
+            durables: Arc::clone(&durables),
             threads: Mutex::new(Vec::new()),
             runtime: Arc::clone(&runtime),
         }));
@@ -132,6 +136,7 @@ impl Database {
             status,
             any_leases,
             next_expiry,
+            durables,
             runtime,
         };
         let thread = |what: &str| std::thread::Builder::new().name(format!("{what} {name}"));
@@ -228,6 +233,7 @@ impl Database {
         let request = Request::Write {
             claims: claims.clone(),
             session: None,
+            durable: None,
             write,
             effects: Vec::new(),
             reply: Reply::Caller(reply),
@@ -254,16 +260,25 @@ impl Database {
             .check(claims, Operation::Publish(path))
             .map_err(|_| WriteError::Denied { path: path.clone() })?;
         let (reply, receivers) = oneshot::channel();
+        let kept = message.qos > 0 && self.0.durables.wants(path);
         let said = Said {
             path: path.clone(),
             message: Arc::new(message),
             tag: 0,
+            kept: None,
         };
-        self.tell_hub(HubRequest::Publish(Batch {
+        let batch = Batch {
             said: vec![said],
             origin: None,
+            durable: None,
+            effects: Vec::new(),
             reply: MessageReply::Caller(reply),
-        }));
+        };
+        if kept {
+            self.publish_behind(batch);
+        } else {
+            self.tell_hub(HubRequest::Publish(batch));
+        }
         receivers.await.map_err(|_| WriteError::Unavailable)
     }
 
@@ -308,7 +323,7 @@ impl Database {
     pub(crate) fn submit(
         &self,
         claims: Claims,
-        session: Option<SessionId>,
+        (session, durable): (SessionId, Option<DurableId>),
         write: Write,
         effects: Vec<Effect>,
         reply: Reply,
@@ -321,13 +336,49 @@ impl Database {
             })?;
         let request = Request::Write {
             claims,
-            session,
+            session: Some(session),
+            durable,
             write,
             effects,
             reply,
             permit: Some(permit),
         };
         self.enqueue(request).map_err(|()| WriteError::Unavailable)
+    }
+
+    pub(crate) fn durables(&self) -> &Durables {
+        &self.0.durables
+    }
+
+    /// The durable session of a key, if there is one.
+    ///
+    /// # Errors
+    /// [`WriteError::Unavailable`] if it can't be read.
+    pub fn durable(&self, key: &str) -> Result<Option<Durable>, WriteError> {
+        let view = self.view();
+        let Some(id) = self.0.durables.find(key) else {
+            return Ok(None);
+        };
+        let read = Durable::read(&view, id);
+        read.map(Some).map_err(|error| {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a durable session could not be read"
+            );
+            WriteError::Unavailable
+        })
+    }
+
+    /// What is kept under a number, and who said it.
+    pub(crate) fn kept(&self, number: u64) -> Option<(Event, Option<DurableId>)> {
+        let view = self.view();
+        let row = durable::kept_row(&view, number).ok()??;
+        durable::event(&row, number, &view, self.0.log, self.now_ms())
+    }
+
+    /// How many durable sessions there are, their clients being there or not.
+    pub fn durable_sessions(&self) -> usize {
+        self.0.durables.len()
     }
 
     pub(crate) fn passed(&self) -> u64 {

@@ -46,6 +46,8 @@ pub struct Event {
     pub origin: Option<SessionId>,
     /// It went because its time was over: nobody removed it.
     pub expired: bool,
+    /// Its number, if it is kept for durable sessions.
+    pub kept: Option<u64>,
     body: Body,
     forms: [OnceLock<Bytes>; Form::COUNT],
     shared: OnceLock<Arc<dyn Any + Send + Sync>>,
@@ -99,6 +101,7 @@ impl Event {
             version,
             origin: None,
             expired: false,
+            kept: None,
             body,
             forms: [const { OnceLock::new() }; Form::COUNT],
             shared: OnceLock::new(),

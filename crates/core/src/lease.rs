@@ -9,6 +9,7 @@
 //! | `E` expiry path | nothing: the leases in the order in which they expire |
 //! | `S` session number | one thing to be done at the session's end |
 //! | `Mdeclared` | the declared resources of the last start |
+//! | others | [durable sessions](crate::durable) |
 //!
 //! `O` and `E` rows are hints: what counts is the `L` row, which a later write replaces. So a write need not look for the
 //! hints that it makes stale.
@@ -19,6 +20,8 @@ use bytes::Bytes;
 use sapwood_store::rows::View;
 use sapwood_tree::{Op, OpKind, Path, RowsError};
 
+use crate::commit::Commit;
+use crate::durable::{self, DurableChange, DurableId, Kept};
 use crate::session::SessionId;
 
 /// A change that a commit makes beside the tree; part of its entry in the log.
@@ -44,6 +47,15 @@ pub(crate) enum Effect {
     Expired { until_ms: u64 },
     /// These are the declared resources from now on, a line each.
     Declared { patterns: String },
+    /// Something is kept for durable sessions.
+    Keep(Kept),
+    /// What was kept is needed by nobody any more.
+    Unkept { numbers: Vec<u64> },
+    /// Something changes in a durable session.
+    Durable {
+        id: DurableId,
+        change: DurableChange,
+    },
 }
 
 /// A lease, as its `L` row says it.
@@ -74,27 +86,50 @@ impl<'a> PrivateDraft<'a> {
     }
 
     /// Applies a commit: its writes drop the leases on what they replace, then its effects make new ones.
-    pub(crate) fn apply(
-        &mut self,
-        ops: &[Op],
-        effects: &[Effect],
-        any_leases: bool,
-    ) -> Result<(), RowsError> {
+    pub(crate) fn apply(&mut self, commit: &Commit, any_leases: bool) -> Result<(), RowsError> {
         if any_leases {
-            for op in ops {
+            for op in &commit.ops {
                 self.drop_leases(op)?;
             }
         }
-        effects
-            .iter()
-            .try_for_each(|effect| self.apply_effect(ops, effect))
+        let mut effects = commit.effects.iter();
+        effects.try_for_each(|effect| self.apply_effect(commit, effect))
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RowsError> {
+        match self.changes.get(key) {
+            Some(changed) => Ok(changed.clone()),
+            None => self.view.private(key),
+        }
+    }
+
+    pub(crate) fn set(&mut self, key: Vec<u8>, row: Bytes) {
+        self.changes.insert(key.into(), Some(row));
+    }
+
+    pub(crate) fn unset(&mut self, key: Vec<u8>) {
+        self.changes.insert(key.into(), None);
+    }
+
+    /// All rows with a prefix, as the commit leaves them so far.
+    pub(crate) fn all(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, RowsError> {
+        let mut rows: BTreeMap<Bytes, Bytes> = all(self.view, prefix)?.into_iter().collect();
+        let changed = self.changes.range(Bytes::copy_from_slice(prefix)..);
+        for (key, row) in changed.take_while(|(key, _)| key.starts_with(prefix)) {
+            match row {
+                Some(row) => rows.insert(key.clone(), row.clone()),
+                None => rows.remove(key),
+            };
+        }
+        Ok(rows.into_iter().collect())
     }
 
     pub(crate) fn into_changes(self) -> Vec<(Bytes, Option<Bytes>)> {
         self.changes.into_iter().collect()
     }
 
-    fn apply_effect(&mut self, ops: &[Op], effect: &Effect) -> Result<(), RowsError> {
+    fn apply_effect(&mut self, commit: &Commit, effect: &Effect) -> Result<(), RowsError> {
+        let ops = &commit.ops;
         match effect {
             Effect::Lease {
                 op,
@@ -136,6 +171,15 @@ impl<'a> PrivateDraft<'a> {
                 );
                 Ok(())
             }
+            Effect::Keep(kept) => {
+                durable::keep(self, commit, kept);
+                Ok(())
+            }
+            Effect::Unkept { numbers } => {
+                durable::forget(self, numbers);
+                Ok(())
+            }
+            Effect::Durable { id, change } => durable::apply(self, commit.seq, *id, change),
         }
     }
 
@@ -180,7 +224,11 @@ impl<'a> PrivateDraft<'a> {
     }
 
     /// Drops all rows with a prefix, up to a key if one is given.
-    fn drop_all(&mut self, prefix: &[u8], until: Option<&[u8]>) -> Result<(), RowsError> {
+    pub(crate) fn drop_all(
+        &mut self,
+        prefix: &[u8],
+        until: Option<&[u8]>,
+    ) -> Result<(), RowsError> {
         self.changes
             .range(Bytes::copy_from_slice(prefix)..)
             .map(|(key, _)| key.clone())
@@ -270,7 +318,7 @@ pub(crate) fn any(view: &View) -> Result<bool, RowsError> {
     Ok(!view.scan_private(b"L", None, 1)?.is_empty())
 }
 
-fn all(view: &View, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, RowsError> {
+pub(crate) fn all(view: &View, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, RowsError> {
     let mut found: Vec<(Bytes, Bytes)> = Vec::new();
     loop {
         let rows =

@@ -10,6 +10,7 @@ mod committer;
 mod core;
 mod database;
 mod decode_room;
+mod durable;
 mod event;
 mod first_state;
 mod gate;
@@ -33,12 +34,13 @@ pub use crate::commit::Commit;
 pub use crate::core::{Core, OpenError};
 pub use crate::database::Database;
 pub use crate::decode_room::DecodeShare;
+pub use crate::durable::{Durable, DurableChange, DurableId, commit_of, last_of};
 pub use crate::event::{Event, EventKind, EventValue, Form};
 pub use crate::gate::{Claims, Denied, Gate, Operation};
 pub use crate::message::Message;
 pub use crate::read::Reading;
 pub use crate::session::{
-    Answer, Connect, Delivery, Session, SessionId, Start, WatchError, WatchId, WatchSpec,
+    Answer, Begin, Connect, Delivery, Session, SessionId, Start, WatchError, WatchId, WatchSpec,
 };
 pub use crate::settings::{CoreSettings, DatabaseSettings, Durability, Limits, LogSettings};
 pub use crate::version::{Tag, Version, VersionError};

@@ -13,6 +13,7 @@ use sapwood_value::Text;
 
 use crate::committer::{Reply, Request};
 use crate::database::Database;
+use crate::durable::{DurableChange, DurableId};
 use crate::event::{Body, Event, EventKind};
 use crate::gate::{Claims, Operation};
 use crate::hub::{Batch, HubRequest, MessageReply, Said};
@@ -108,6 +109,18 @@ pub enum Delivery {
     },
 }
 
+/// How a durable session begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// From nothing; the one that has the key until then ends.
+    Anew {
+        /// That one.
+        instead_of: Option<DurableId>,
+    },
+    /// Where it was left.
+    GoOn(DurableId),
+}
+
 /// What a request came to.
 #[derive(Debug)]
 pub enum Answer {
@@ -153,6 +166,8 @@ pub struct Session {
     database: Database,
     id: SessionId,
     claims: Claims,
+    /// The durable session that this connection is of.
+    durable: Option<DurableId>,
     outbox: Arc<Outbox>,
     watches: Vec<(WatchId, Watch)>,
     /// The watches that there are: what still waits for others is not delivered.
@@ -165,6 +180,10 @@ pub struct Session {
     seen: u64,
     /// Messages on their way out: many go together.
     said: Vec<Said>,
+    /// What changes with them.
+    said_with: Vec<Effect>,
+    /// Whether one of them is to be kept for somebody.
+    said_durably: bool,
     /// Room for what the outbox has; empty but for a moment.
     drained: Drained,
 }
@@ -187,6 +206,7 @@ impl Session {
         Self {
             id: SessionId(rand::random::<u64>().max(1)),
             claims: connect.claims,
+            durable: None,
             outbox: Arc::new(Outbox::new(outbox).with_soft(soft)),
             watches: Vec::new(),
             slots: HashSet::new(),
@@ -196,6 +216,8 @@ impl Session {
             in_flight: 0,
             seen: 0,
             said: Vec::new(),
+            said_with: Vec::new(),
+            said_durably: false,
             drained: Drained::default(),
             database,
         }
@@ -287,8 +309,76 @@ impl Session {
 
     /// Submits a write; its answer comes behind the events of every commit that it was decided on.
     pub fn submit(&mut self, tag: u64, write: Write) {
+        self.submit_with(tag, write, Vec::new());
+    }
+
+    /// [`Session::submit`], with changes to the session's own durable state: both are done, or neither.
+    pub fn submit_with(&mut self, tag: u64, write: Write, changes: Vec<DurableChange>) {
         self.leaves |= write.ops.iter().any(|op| op.owner);
-        self.send(tag, write, Vec::new());
+        let effects = effects(self.durable, changes).collect();
+        self.send(tag, write, effects);
+    }
+
+    /// Begins a durable session under a key, in place of one that there may be, or goes on with one. From then on, what
+    /// this session says about [itself](DurableChange) is said about that. Answered when it is durable.
+    pub fn submit_begin(&mut self, tag: u64, key: &str, expiry_s: u32, before: Begin) {
+        let id = match before {
+            Begin::Anew { .. } => DurableId::random(),
+            Begin::GoOn(id) => id,
+        };
+        self.durable = Some(id);
+        let mut changes = Vec::new();
+        if let Begin::Anew {
+            instead_of: Some(other),
+        } = before
+        {
+            changes.push(Effect::Durable {
+                id: other,
+                change: DurableChange::End,
+            });
+        }
+        let change = match before {
+            Begin::Anew { .. } => DurableChange::Begin {
+                key: key.into(),
+                expiry_s,
+            },
+            Begin::GoOn(_) => DurableChange::Back { expiry_s },
+        };
+        changes.push(Effect::Durable { id, change });
+        self.send(tag, Write::default(), changes);
+    }
+
+    /// Changes the session's own durable state. Answered when it is durable.
+    pub fn submit_changes(&mut self, tag: u64, changes: Vec<DurableChange>) {
+        let effects = effects(self.durable, changes).collect();
+        self.send(tag, Write::default(), effects);
+    }
+
+    /// The durable session that this one is of.
+    pub fn durable(&self) -> Option<DurableId> {
+        self.durable
+    }
+
+    /// Whether all watches have told their first state, and what happened meanwhile.
+    pub fn is_live(&self) -> bool {
+        self.watches.iter().all(|(_, watch)| watch.is_live())
+    }
+
+    /// The numbers of what is kept for this durable session behind `after`, in order, the first `max` of them.
+    pub fn kept_after(&self, after: u64, max: usize) -> Vec<u64> {
+        let durables = self.database.durables();
+        self.durable
+            .map(|id| durables.after(id, after, max))
+            .unwrap_or_default()
+    }
+
+    /// What is kept under a number, as it was told; none if it is kept no longer, or its time is over.
+    pub fn kept(&self, number: u64) -> Option<Arc<Event>> {
+        let (mut event, origin) = self.database.kept(number)?;
+        if origin.is_some() && origin == self.durable {
+            event.origin = Some(self.id);
+        }
+        Some(Arc::new(event))
     }
 
     /// Reads a path; the answer comes behind the events of every commit that it shows.
@@ -308,6 +398,18 @@ impl Session {
     /// Sends a message, behind the session's own writes. Many go together: when the session is next polled, flushed, asked
     /// for something else, or ended.
     pub fn submit_publish(&mut self, tag: u64, path: Path, message: Message) {
+        self.submit_publish_with(tag, path, message, Vec::new());
+    }
+
+    /// [`Session::submit_publish`], with changes to the session's own durable state: both are done, or neither. Then the
+    /// answer comes when they are durable.
+    pub fn submit_publish_with(
+        &mut self,
+        tag: u64,
+        path: Path,
+        message: Message,
+        changes: Vec<DurableChange>,
+    ) {
         if self.refused_as_busy(tag) {
             return;
         }
@@ -321,8 +423,16 @@ impl Session {
                 .outbox
                 .answer(tag, Outcome::Written(Err(WriteError::Denied { path })));
         }
+        self.said_durably |= message.qos > 0 && self.database.durables().wants(&path);
+        let with = effects(self.durable, changes);
+        self.said_with.extend(with);
         let message = Arc::new(message);
-        self.said.push(Said { path, message, tag });
+        self.said.push(Said {
+            path,
+            message,
+            tag,
+            kept: None,
+        });
         if self.said.len() >= SAID_MAX {
             self.flush();
         }
@@ -333,11 +443,15 @@ impl Session {
         if self.said.is_empty() {
             return;
         }
+        let effects = std::mem::take(&mut self.said_with);
         // Behind a write that is under way they take its way.
-        let committed = self.outbox.is_committing();
+        let durably = std::mem::take(&mut self.said_durably) || !effects.is_empty();
+        let committed = durably || self.outbox.is_committing();
         let batch = Batch {
             said: std::mem::take(&mut self.said),
             origin: Some(self.id),
+            durable: self.durable,
+            effects,
             reply: MessageReply::Session {
                 outbox: Arc::clone(&self.outbox),
                 committed,
@@ -512,10 +626,13 @@ impl Session {
             tag,
         };
         self.outbox.commits();
-        if let Err(error) =
-            self.database
-                .submit(self.claims.clone(), Some(self.id), write, effects, reply)
-        {
+        if let Err(error) = self.database.submit(
+            self.claims.clone(),
+            (self.id, self.durable),
+            write,
+            effects,
+            reply,
+        ) {
             self.outbox.committed(1);
             self.outbox.answer(tag, Outcome::Written(Err(error)));
         }
@@ -593,6 +710,19 @@ impl fmt::Debug for Session {
             .field("id", &self.id)
             .finish_non_exhaustive()
     }
+}
+
+fn effects(id: Option<DurableId>, changes: Vec<DurableChange>) -> impl Iterator<Item = Effect> {
+    debug_assert!(
+        id.is_some() || changes.is_empty(),
+        "only a durable session has such state"
+    );
+    let changes = changes.into_iter();
+    id.into_iter().flat_map(move |id| {
+        changes
+            .clone()
+            .map(move |change| Effect::Durable { id, change })
+    })
 }
 
 fn answer(outcome: Outcome) -> Result<Answer, WriteError> {

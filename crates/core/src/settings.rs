@@ -142,6 +142,10 @@ pub struct Limits {
     pub first_state_bytes_max: usize,
     /// A value told only because something in it changed follows later where it is larger than this many bytes.
     pub record_bytes_max: usize,
+    /// How many messages and changes are kept for durable sessions, in all; past it the oldest go.
+    pub kept_messages_max: usize,
+    /// What is kept for durable sessions, in bytes; past it the oldest go.
+    pub kept_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -164,6 +168,8 @@ impl Default for Limits {
             outbox_soft_s: 10,
             first_state_bytes_max: 256 << 10,
             record_bytes_max: 64 << 10,
+            kept_messages_max: 1_000_000,
+            kept_bytes_max: 1 << 30,
         }
     }
 }

@@ -263,6 +263,16 @@ fn child_of(value: Value, key: &str) -> Option<Value> {
     }
 }
 
+/// What a topic says now.
+pub(crate) fn topic_event(topic: &Path, body: Body, version: Version) -> Event {
+    let kind = if matches!(body, Body::Absent) {
+        EventKind::Delete
+    } else {
+        EventKind::Put
+    };
+    Event::new(kind, topic.clone(), Some(version), body)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

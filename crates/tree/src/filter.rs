@@ -6,6 +6,7 @@ use std::hash::Hash;
 
 use crate::{Limits, Path, PathError};
 
+mod stored;
 mod walk;
 
 pub(crate) use walk::{Place, Walked};

@@ -8,7 +8,6 @@ use sapwood_value::{Text, Value, key_cmp};
 
 use super::deferred::{Kind, Size};
 use super::index::{PathIndex, Watcher};
-use super::topics::topic_event;
 use super::wakers::Wakers;
 use super::{Hub, Published};
 use crate::LogId;
@@ -146,7 +145,7 @@ impl Hub {
             let version = tell::version(self.settings.log, self.processed, 0, true);
             let body = || said.clone().map(Body::Shared);
             if kind == Kind::Topic {
-                let event = topic_event(&path, body().unwrap_or(Body::Absent), version);
+                let event = tell::topic_event(&path, body().unwrap_or(Body::Absent), version);
                 self.topics.tell_state(&Arc::new(event), &mut self.wakers);
                 continue;
             }

@@ -8,7 +8,9 @@ use tokio::sync::oneshot;
 
 use super::Hub;
 use super::index::Watcher;
+use crate::durable::DurableId;
 use crate::event::{Body, Event, EventKind};
+use crate::lease::Effect;
 use crate::message::Message;
 use crate::outbox::{Outbox, Weighed};
 use crate::session::{Outcome, SessionId};
@@ -18,6 +20,10 @@ use crate::write::WriteError;
 pub(crate) struct Batch {
     pub(crate) said: Vec<Said>,
     pub(crate) origin: Option<SessionId>,
+    /// The durable session that says them.
+    pub(crate) durable: Option<DurableId>,
+    /// What changes with them.
+    pub(crate) effects: Vec<Effect>,
     pub(crate) reply: MessageReply,
 }
 
@@ -27,6 +33,8 @@ pub(crate) struct Said {
     pub(crate) message: Arc<Message>,
     /// What it is answered by.
     pub(crate) tag: u64,
+    /// Its number, if it is kept for durable sessions: they receive it, then or later.
+    pub(crate) kept: Option<u64>,
 }
 
 pub(crate) enum MessageReply {
@@ -41,6 +49,8 @@ pub(crate) enum MessageReply {
 
 impl MessageReply {
     fn answer(&self, run: &[Said], receivers: u64) {
+        let kept = run.iter().any(|said| said.kept.is_some());
+        let receivers = receivers.max(u64::from(kept));
         if let Self::Session { outbox, .. } = self {
             outbox.published(run.iter().map(|said| said.tag), receivers);
         }
@@ -66,6 +76,7 @@ impl Hub {
             said,
             origin,
             reply,
+            ..
         } = batch;
         let mut receivers = 0;
         // Of messages to one topic each watch is told all at once.
@@ -77,6 +88,7 @@ impl Hub {
             }
             for one in run {
                 receivers = self.tell_message(one, origin);
+                receivers = receivers.max(u64::from(one.kept.is_some()));
                 reply.answer(std::slice::from_ref(one), receivers);
             }
         }
@@ -163,5 +175,8 @@ impl Hub {
 
 fn event(said: &Said, origin: Option<SessionId>) -> Event {
     let body = Body::Message(Arc::clone(&said.message));
-    Event::new(EventKind::Message, said.path.clone(), None, body).with_origin(origin)
+    let mut event =
+        Event::new(EventKind::Message, said.path.clone(), None, body).with_origin(origin);
+    event.kept = said.kept;
+    event
 }

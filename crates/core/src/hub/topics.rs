@@ -16,7 +16,7 @@ use super::groups::{GroupId, Groups};
 use super::index::Watcher;
 use super::wakers::Wakers;
 use crate::LogId;
-use crate::event::{Body, Event, EventKind};
+use crate::event::{Body, Event};
 use crate::outbox::{Slot, Weighed};
 use crate::session::SessionId;
 use crate::tell;
@@ -139,9 +139,13 @@ impl Topics {
         }
         let touched = touched(commits, &self.filters);
         let newest = newest(&touched);
+        let (mut of, mut numbers) = (0, HashMap::new());
         for (published, told) in &touched {
             let commit = &published.commit;
             let seq = commit.seq;
+            if of != seq {
+                (of, numbers) = (seq, commit.kept_numbers());
+            }
             let last = newest.get(&told.topic).filter(|last| last.seq == seq);
             let origin = match last {
                 _ if told.written => commit.origin,
@@ -150,8 +154,9 @@ impl Topics {
             };
             if let Some(body) = body(published, told, deferred) {
                 let version = tell::version(log, seq, 0, true);
-                let mut event = topic_event(&told.topic, body, version).with_origin(origin);
+                let mut event = tell::topic_event(&told.topic, body, version).with_origin(origin);
                 event.expired = commit.is_expiry();
+                event.kept = numbers.get(&told.topic).copied();
                 let listeners = told.filters.iter().copied();
                 let told = once(listeners, |watcher| watcher.from < seq);
                 tell_each(told, &mut self.groups, &Arc::new(event), seq, wakers);
@@ -358,13 +363,4 @@ fn said(
     }
     let value = told_value(after, topic, &told.what, &published.commit.ops, limit)?;
     Ok(value.map(TopicValue::from))
-}
-
-pub(super) fn topic_event(topic: &Path, body: Body, version: crate::Version) -> Event {
-    let kind = if matches!(body, Body::Absent) {
-        EventKind::Delete
-    } else {
-        EventKind::Put
-    };
-    Event::new(kind, topic.clone(), Some(version), body)
 }

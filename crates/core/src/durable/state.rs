@@ -1,0 +1,564 @@
+//! Who is told what durably, and what is kept for them: what the rows say, in memory and in order.
+//!
+//! The committer changes it, behind the log; sessions look up in it what they have missed. What lies in a session's
+//! place while its client is away is some hundred bytes; something kept takes some twenty, and its topic a hundred.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use metrics::{counter, gauge};
+use parking_lot::RwLock;
+use sapwood_store::rows::View;
+use sapwood_tree::{FilterIndex, Op, Path, RowsError, TopicFilter, told};
+use sapwood_value::Text;
+
+use super::{DurableChange, DurableId, Head, Kept, What, last_of, number, number_at};
+use crate::commit::Commit;
+use crate::lease::{self, Effect};
+use crate::settings::Limits;
+
+/// So many topics are looked at before the time is.
+const SWEEP_STEP: usize = 64;
+
+/// So much is forgotten by one commit, about.
+const SWEPT_MAX: usize = 1 << 14;
+
+/// What is kept of a database, beside its rows.
+#[derive(Debug)]
+pub(crate) struct Durables {
+    state: RwLock<State>,
+    /// Whether anybody is told anything: where nobody is, no write looks for them.
+    any: AtomicBool,
+    limits: Limits,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sessions: HashMap<DurableId, Member>,
+    keys: HashMap<Text, DurableId>,
+    wanted: HashMap<TopicFilter, HashSet<DurableId>>,
+    /// Each filter once, however many have it.
+    index: FilterIndex<TopicFilter>,
+    topics: BTreeMap<Path, Topic>,
+    /// How many sessions hold what was kept.
+    held: HashMap<u64, u32>,
+    ends: BTreeSet<(u64, DurableId)>,
+    kept: usize,
+    kept_bytes: usize,
+    /// Whether something kept may be needed no longer.
+    dirty: bool,
+    /// Where the sweep goes on.
+    swept: Option<Path>,
+}
+
+/// A durable session.
+#[derive(Debug)]
+struct Member {
+    key: Text,
+    expires_ms: Option<u64>,
+    expiry_s: u32,
+    cursor: u64,
+    filters: Vec<(TopicFilter, u64)>,
+    held: BTreeSet<u64>,
+}
+
+/// What is kept of one topic.
+#[derive(Debug, Default)]
+struct Topic(VecDeque<Entry>);
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    number: u64,
+    bytes: u32,
+}
+
+impl Durables {
+    /// What the rows say.
+    pub(crate) fn load(view: &View, limits: Limits) -> Result<Self, RowsError> {
+        let mut state = State::default();
+        for (key, row) in lease::all(view, b"D")? {
+            if let Some((id, head)) = number_at(&key, 1).zip(Head::decode(&row)) {
+                state.load_session(view, DurableId(id), head)?;
+            }
+        }
+        let mut after = None;
+        loop {
+            let rows = view.scan_private(b"K", after.as_deref(), 256)?;
+            let Some((last, _)) = rows.last() else {
+                break;
+            };
+            after = Some(last.clone());
+            for (key, row) in rows {
+                if let Some((number, (path, _))) = number_at(&key, 1).zip(super::kept_path(&row)) {
+                    state.keep(path, number, row.len());
+                }
+            }
+        }
+        state.dirty = state.kept > 0;
+        let durables = Self {
+            any: AtomicBool::new(!state.wanted.is_empty()),
+            state: RwLock::new(state),
+            limits,
+        };
+        durables.measure(&durables.state.read());
+        Ok(durables)
+    }
+
+    /// Whether anybody is told anything durably.
+    pub(crate) fn any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
+    /// Whether somebody is told durably what is said to a path.
+    pub(crate) fn wants(&self, path: &Path) -> bool {
+        let mut found = false;
+        if self.any() {
+            self.state
+                .read()
+                .index
+                .for_each_match(path, |_| found = true);
+        }
+        found
+    }
+
+    /// What a commit of these operations has to keep.
+    pub(crate) fn to_keep(
+        &self,
+        before: &View,
+        after: &View,
+        ops: &[Op],
+        origin: Option<DurableId>,
+    ) -> Result<Vec<Kept>, RowsError> {
+        if !self.any() || ops.is_empty() {
+            return Ok(Vec::new());
+        }
+        let state = self.state.read();
+        let told = told(before, after, ops, &state.index)?;
+        let mut kept: Vec<Kept> = Vec::with_capacity(told.len());
+        let mut last = None;
+        for told in told {
+            // What a topic is to a filter that names it comes first.
+            if last.as_ref() == Some(&told.topic) {
+                continue;
+            }
+            if let Some(what) = what(&told.topic, &told.what, ops) {
+                let part = u32::try_from(kept.len()).unwrap_or(u32::MAX);
+                kept.push(Kept { part, origin, what });
+            }
+            last = Some(told.topic);
+        }
+        Ok(kept)
+    }
+
+    /// Takes note of what commits have changed.
+    pub(crate) fn note<'a>(&self, commits: impl Iterator<Item = &'a Commit>) {
+        let mut state = None;
+        for commit in commits {
+            for effect in &commit.effects {
+                if let Effect::Keep(_) | Effect::Durable { .. } = effect {
+                    state
+                        .get_or_insert_with(|| self.state.write())
+                        .apply(commit, effect);
+                }
+            }
+        }
+        if let Some(state) = state {
+            self.any.store(!state.wanted.is_empty(), Ordering::Release);
+            self.measure(&state);
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    fn measure(&self, state: &State) {
+        gauge!("sapwood_durable_sessions").set(state.sessions.len() as f64);
+        gauge!("sapwood_kept_messages").set(state.kept as f64);
+        gauge!("sapwood_kept_bytes").set(state.kept_bytes as f64);
+    }
+
+    /// The durable session of a key.
+    pub(crate) fn find(&self, key: &str) -> Option<DurableId> {
+        self.state.read().keys.get(key).copied()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.state.read().sessions.len()
+    }
+
+    /// The numbers of what is kept for a session behind `after`, in order; the first `max` of them.
+    pub(crate) fn after(&self, id: DurableId, after: u64, max: usize) -> Vec<u64> {
+        self.state.read().after(id, after, max)
+    }
+
+    /// Those whose clients were there when the server died: how long each lives on, in seconds.
+    pub(crate) fn left_behind(&self) -> Vec<(DurableId, u32)> {
+        let state = self.state.read();
+        let there = state
+            .sessions
+            .iter()
+            .filter(|(_, one)| one.expires_ms.is_none());
+        there.map(|(id, one)| (*id, one.expiry_s)).collect()
+    }
+
+    /// When the next one ends, in milliseconds since 1970.
+    pub(crate) fn next_end(&self) -> Option<u64> {
+        self.state.read().ends.first().map(|(end, _)| *end)
+    }
+
+    /// Those whose time is over; some of them, if there are many.
+    pub(crate) fn ended(&self, now_ms: u64) -> Vec<DurableId> {
+        let state = self.state.read();
+        let ended = state.ends.iter().take_while(|(end, _)| *end <= now_ms);
+        ended.take(1024).map(|(_, id)| *id).collect()
+    }
+
+    /// Whether there may be something to [forget](Self::sweep).
+    pub(crate) fn needs_sweep(&self) -> bool {
+        let state = self.state.read();
+        state.dirty || state.swept.is_some() || state.is_too_full(&self.limits)
+    }
+
+    /// Forgets what is kept and needed by nobody, or must give way: some of it, found in about `budget`. Its rows are
+    /// still to go.
+    pub(crate) fn sweep(&self, budget: Duration) -> Vec<u64> {
+        let mut state = self.state.write();
+        let mut unkept = state.sweep(budget);
+        unkept.extend(state.make_room(&self.limits));
+        if !unkept.is_empty() {
+            self.measure(&state);
+        }
+        unkept
+    }
+}
+
+/// What is kept of something told; nothing if nobody is told it at QoS 1 or 2.
+fn what(topic: &Path, what: &sapwood_tree::What, ops: &[Op]) -> Option<What> {
+    use sapwood_tree::OpKind;
+    let sapwood_tree::What::Written { op, entry: None } = what else {
+        return Some(What::State(topic.clone()));
+    };
+    match ops.get(*op).map(|op| &op.kind) {
+        Some(OpKind::PutRecord {
+            payload: Some(payload),
+            ..
+        }) if payload.qos == 0 => None,
+        Some(OpKind::PutRecord { .. } | OpKind::DeleteRecord) => Some(What::Op(*op)),
+        _ => Some(What::State(topic.clone())),
+    }
+}
+
+impl State {
+    fn load_session(&mut self, view: &View, id: DurableId, head: Head) -> Result<(), RowsError> {
+        self.begin(id, head);
+        let durable = super::Durable::read(view, id)?;
+        for (key, row) in lease::all(view, &super::prefix(b'F', id))? {
+            let filter = key.get(9..).and_then(TopicFilter::restore);
+            if let Some((filter, since)) = filter.zip(number_at(&row, 0)) {
+                self.subscribe(id, filter, since);
+            }
+        }
+        if let Some(member) = self.sessions.get_mut(&id) {
+            member.cursor = durable.cursor;
+        }
+        for (number, _) in durable.held {
+            self.take(id, number);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, commit: &Commit, effect: &Effect) {
+        match effect {
+            Effect::Keep(kept) => {
+                let path = kept.path(commit);
+                let bytes = match &kept.what {
+                    What::Message(bytes) => bytes.len(),
+                    What::Op(_) => commit.weight / commit.ops.len().max(1),
+                    What::State(_) => 64,
+                };
+                if let Some(path) = path {
+                    self.keep(path, number(commit.seq, kept.part), bytes);
+                }
+            }
+            Effect::Durable { id, change } => self.change(commit.seq, *id, change),
+            _ => {}
+        }
+    }
+
+    fn change(&mut self, seq: u64, id: DurableId, change: &DurableChange) {
+        match change {
+            DurableChange::Begin { key, expiry_s } => {
+                let head = Head {
+                    expires_ms: None,
+                    expiry_s: *expiry_s,
+                    key: key.clone(),
+                };
+                self.begin(id, head);
+                if let Some(member) = self.sessions.get_mut(&id) {
+                    member.cursor = last_of(seq);
+                }
+            }
+            DurableChange::End => self.end(id),
+            DurableChange::Subscribe { filter } => {
+                self.subscribe(id, filter.clone(), last_of(seq));
+            }
+            DurableChange::Unsubscribe { filter } => self.unsubscribe(id, filter),
+            DurableChange::Row { .. } => {}
+            DurableChange::Take { number, .. } => self.take(id, *number),
+            DurableChange::Settle { number } => self.settle(id, *number),
+            DurableChange::Pass { cursor } => {
+                if let Some(member) = self.sessions.get_mut(&id) {
+                    member.cursor = *cursor;
+                    self.dirty = true;
+                }
+            }
+            DurableChange::Away { expires_ms } => self.goes(id, Some(*expires_ms), None),
+            DurableChange::Back { expiry_s } => self.goes(id, None, Some(*expiry_s)),
+        }
+    }
+
+    fn begin(&mut self, id: DurableId, head: Head) {
+        self.keys.insert(head.key.clone(), id);
+        if let Some(end) = head.expires_ms {
+            self.ends.insert((end, id));
+        }
+        let member = Member {
+            key: head.key,
+            expires_ms: head.expires_ms,
+            expiry_s: head.expiry_s,
+            cursor: 0,
+            filters: Vec::new(),
+            held: BTreeSet::new(),
+        };
+        self.sessions.insert(id, member);
+    }
+
+    fn end(&mut self, id: DurableId) {
+        let Some(mut member) = self.sessions.remove(&id) else {
+            return;
+        };
+        if self.keys.get(&member.key) == Some(&id) {
+            self.keys.remove(&member.key);
+        }
+        if let Some(end) = member.expires_ms {
+            self.ends.remove(&(end, id));
+        }
+        for (filter, _) in std::mem::take(&mut member.filters) {
+            self.unwant(id, &filter);
+        }
+        for number in member.held {
+            self.release(number);
+        }
+        self.dirty = true;
+    }
+
+    fn subscribe(&mut self, id: DurableId, filter: TopicFilter, since: u64) {
+        let Some(member) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        member.filters.retain(|(known, _)| *known != filter);
+        member.filters.push((filter.clone(), since));
+        let who = self.wanted.entry(filter.clone()).or_default();
+        if who.is_empty() {
+            self.index.insert(&filter, filter.clone());
+        }
+        who.insert(id);
+    }
+
+    fn unsubscribe(&mut self, id: DurableId, filter: &TopicFilter) {
+        if let Some(member) = self.sessions.get_mut(&id) {
+            member.filters.retain(|(known, _)| known != filter);
+        }
+        self.unwant(id, filter);
+        self.dirty = true;
+    }
+
+    fn unwant(&mut self, id: DurableId, filter: &TopicFilter) {
+        if let Some(who) = self.wanted.get_mut(filter) {
+            who.remove(&id);
+            if who.is_empty() {
+                self.wanted.remove(filter);
+                self.index.remove(filter, filter);
+            }
+        }
+    }
+
+    fn take(&mut self, id: DurableId, number: u64) {
+        if let Some(member) = self.sessions.get_mut(&id)
+            && member.held.insert(number)
+        {
+            *self.held.entry(number).or_default() += 1;
+        }
+    }
+
+    fn settle(&mut self, id: DurableId, number: u64) {
+        if let Some(member) = self.sessions.get_mut(&id)
+            && member.held.remove(&number)
+        {
+            self.release(number);
+            self.dirty = true;
+        }
+    }
+
+    fn release(&mut self, number: u64) {
+        if let Some(count) = self.held.get_mut(&number) {
+            *count -= 1;
+            if *count == 0 {
+                self.held.remove(&number);
+            }
+        }
+    }
+
+    fn goes(&mut self, id: DurableId, expires_ms: Option<u64>, expiry_s: Option<u32>) {
+        let Some(member) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        if let Some(end) = member.expires_ms {
+            self.ends.remove(&(end, id));
+        }
+        member.expires_ms = expires_ms;
+        member.expiry_s = expiry_s.unwrap_or(member.expiry_s);
+        if let Some(end) = expires_ms {
+            self.ends.insert((end, id));
+        }
+    }
+
+    fn keep(&mut self, path: Path, number: u64, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.kept += 1;
+        self.kept_bytes += bytes as usize;
+        let entry = Entry { number, bytes };
+        self.topics.entry(path).or_default().0.push_back(entry);
+    }
+
+    fn after(&self, id: DurableId, after: u64, max: usize) -> Vec<u64> {
+        let Some(member) = self.sessions.get(&id) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for (filter, since) in &member.filters {
+            let from = after.max(*since);
+            let under = filter.literal_prefix();
+            let topics = self.topics.range(under.clone()..);
+            for (_, topic) in topics
+                .take_while(|(path, _)| path.starts_with(&under))
+                .filter(|(path, _)| filter.matches(path))
+            {
+                let first = topic.0.partition_point(|entry| entry.number <= from);
+                found.extend(topic.0.range(first..).map(|entry| entry.number));
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found.truncate(max);
+        found
+    }
+
+    /// Goes on through the topics: what all have passed who are told, and nobody holds, is not needed.
+    fn sweep(&mut self, budget: Duration) -> Vec<u64> {
+        let (begin, mut unkept) = (Instant::now(), Vec::new());
+        let mut at = self.swept.take();
+        if at.is_none() && !std::mem::take(&mut self.dirty) {
+            return unkept;
+        }
+        loop {
+            let after = at.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let step = self.topics.range((after, Bound::Unbounded));
+            let step: Vec<Path> = step
+                .take(SWEEP_STEP)
+                .map(|(path, _)| path.clone())
+                .collect();
+            for path in &step {
+                self.sweep_topic(path, &mut unkept);
+            }
+            if step.len() < SWEEP_STEP {
+                return unkept;
+            }
+            at = step.into_iter().next_back();
+            if begin.elapsed() >= budget || unkept.len() >= SWEPT_MAX {
+                self.swept = at;
+                return unkept;
+            }
+        }
+    }
+
+    fn sweep_topic(&mut self, path: &Path, unkept: &mut Vec<u64>) {
+        let mut passed = u64::MAX;
+        self.index.for_each_match(path, |filter| {
+            for id in self.wanted.get(filter).into_iter().flatten() {
+                if let Some(member) = self.sessions.get(id) {
+                    passed = passed.min(member.cursor);
+                }
+            }
+        });
+        let held = std::mem::take(&mut self.held);
+        self.drop_entries(path, unkept, |entry| {
+            entry.number <= passed && !held.contains_key(&entry.number)
+        });
+        self.held = held;
+    }
+
+    fn drop_entries(
+        &mut self,
+        path: &Path,
+        dropped: &mut Vec<u64>,
+        drops: impl Fn(&Entry) -> bool,
+    ) {
+        let Some(topic) = self.topics.get_mut(path) else {
+            return;
+        };
+        let (kept, kept_bytes) = (&mut self.kept, &mut self.kept_bytes);
+        topic.0.retain(|entry| {
+            let goes = drops(entry);
+            if goes {
+                *kept -= 1;
+                *kept_bytes -= entry.bytes as usize;
+                dropped.push(entry.number);
+            }
+            !goes
+        });
+        if topic.0.is_empty() {
+            self.topics.remove(path);
+        }
+    }
+
+    fn is_too_full(&self, limits: &Limits) -> bool {
+        self.kept > limits.kept_messages_max || self.kept_bytes > limits.kept_bytes_max
+    }
+
+    /// Drops the oldest of what is kept, if it is more than may be.
+    fn make_room(&mut self, limits: &Limits) -> Vec<u64> {
+        let (messages_max, bytes_max) = (limits.kept_messages_max, limits.kept_bytes_max);
+        if !self.is_too_full(limits) {
+            return Vec::new();
+        }
+        Limits::met(if self.kept > messages_max {
+            "limits.kept_messages_max"
+        } else {
+            "limits.kept_bytes_max"
+        });
+        let mut all: Vec<Entry> = self
+            .topics
+            .values()
+            .flat_map(|topic| topic.0.iter().copied())
+            .collect();
+        all.sort_unstable_by_key(|entry| entry.number);
+        // More than is needed goes: finding it must pay for itself.
+        let (mut kept, mut bytes, mut newest) = (self.kept, self.kept_bytes, 0);
+        for entry in all {
+            if kept <= messages_max - messages_max / 16 && bytes <= bytes_max - bytes_max / 16 {
+                break;
+            }
+            kept -= 1;
+            bytes -= entry.bytes as usize;
+            newest = entry.number;
+        }
+        let mut dropped = Vec::new();
+        for path in self.topics.keys().cloned().collect::<Vec<_>>() {
+            self.drop_entries(&path, &mut dropped, |entry| entry.number <= newest);
+        }
+        counter!("sapwood_kept_dropped_total").increment(dropped.len() as u64);
+        dropped
+    }
+}
