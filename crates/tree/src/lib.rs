@@ -10,6 +10,7 @@ mod key;
 mod limits;
 mod path;
 mod payload;
+mod query;
 mod read;
 mod row;
 mod rows;
@@ -22,7 +23,8 @@ pub use declared::{Declared, Pattern, PatternError};
 pub use filter::{FilterError, FilterIndex, FilterLevel, TopicFilter};
 pub use limits::Limits;
 pub use path::{Path, PathError, Segments, is_segment};
-pub use payload::{Encoded, Payload, PayloadForm};
+pub use payload::{Encoded, FixedForm, NotOfForm, Payload, PayloadForm};
+pub use query::{Query, QueryError, QueryErrorKind, QueryLimits};
 pub use read::{
     ReadError, children, count_children, covered_above, document, exists, has_records_below, own,
     own_exists, record_of, tree_value,

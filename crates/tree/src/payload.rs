@@ -16,7 +16,7 @@ pub struct Payload {
     pub payload_format: Option<u8>,
     /// MQTT 5's user properties, in their order.
     pub user_properties: Vec<(Text, Text)>,
-    /// How the bytes were read when no content type said it.
+    /// How the bytes were read when no content type said it; or how they are to be read, where that is fixed.
     pub form: PayloadForm,
     /// The QoS that it was published at, 0 to 2; 2 where the publisher's protocol has no such thing.
     pub qos: u8,
@@ -45,32 +45,88 @@ pub enum PayloadForm {
     Text,
     /// As bytes.
     Bytes,
+    /// Not by what they look like: somebody has said what payloads without a content type are here.
+    Fixed(FixedForm),
 }
+
+/// What payloads without a content type are, where somebody has said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FixedForm {
+    /// JSON, else bytes.
+    Json,
+    /// CBOR, else bytes.
+    Cbor,
+    /// MessagePack, else bytes.
+    MessagePack,
+    /// A string, whatever it looks like; bytes if it is no UTF-8.
+    Text,
+    /// Bytes, whatever they look like.
+    Bytes,
+}
+
+impl FixedForm {
+    /// The format of data that it is, if it is one.
+    pub fn format(self) -> Option<Format> {
+        match self {
+            Self::Json => Some(Format::Json),
+            Self::Cbor => Some(Format::Cbor),
+            Self::MessagePack => Some(Format::MessagePack),
+            Self::Text | Self::Bytes => None,
+        }
+    }
+}
+
+/// A payload that is not what its content type, or a fixed form, says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a payload that is not what it is said to be")]
+pub struct NotOfForm;
 
 /// A payload to send: its bytes, and the media type if there is one to tell.
 pub type Encoded = (Bytes, Option<Text>);
 
 impl Payload {
-    /// The value that the bytes mean, and how they were read: by the content type, else JSON if they parse, else text,
-    /// else bytes. What is not what its content type says is bytes of that type.
+    /// The value that the bytes mean, and how they were read: by the content type, else in the fixed form, else JSON if
+    /// they parse, else text, else bytes. What is not what its content type says is bytes of that type.
     pub fn read(&self, limits: &Limits) -> (Value, PayloadForm) {
+        self.try_read(limits).unwrap_or_else(|NotOfForm| {
+            let blob = Blob {
+                data: self.bytes.clone().unwrap_or_default(),
+                media_type: self.content_type.clone(),
+            };
+            (Value::from(blob), self.form)
+        })
+    }
+
+    /// As [`read`](Self::read), where the payload is what it is said to be.
+    ///
+    /// # Errors
+    /// If it is not: then it would be read as bytes.
+    pub fn try_read(&self, limits: &Limits) -> Result<(Value, PayloadForm), NotOfForm> {
         let bytes = self.bytes.clone().unwrap_or_default();
-        let Some(content_type) = &self.content_type else {
+        if let Some(content_type) = &self.content_type {
+            let value = decode_typed(&bytes, content_type, limits).map_err(|_| NotOfForm)?;
+            return Ok((value, self.form));
+        }
+        let PayloadForm::Fixed(fixed) = self.form else {
             let value = decode_payload(&bytes, limits);
             let form = self.form_of(&value);
-            return (value, form);
+            return Ok((value, form));
         };
-        let value = decode_typed(&bytes, content_type, limits).unwrap_or_else(|_| {
-            Value::from(Blob {
-                data: bytes,
-                media_type: Some(content_type.clone()),
-            })
-        });
-        (value, PayloadForm::default())
+        let value = match (fixed.format(), fixed) {
+            (Some(format), _) => format.decode(&bytes, limits).map_err(|_| NotOfForm)?,
+            (None, FixedForm::Text) => {
+                decode_typed(&bytes, "text/plain", limits).map_err(|_| NotOfForm)?
+            }
+            (None, _) => Value::bytes(bytes),
+        };
+        Ok((value, self.form))
     }
 
     /// How the bytes were read that mean `value`, and came without a content type.
     pub fn form_of(&self, value: &Value) -> PayloadForm {
+        if let PayloadForm::Fixed(_) = self.form {
+            return self.form;
+        }
         match (value, &self.bytes) {
             // As JSON it would have quotes.
             (Value::String(text), Some(bytes)) if text.as_bytes() == &**bytes => PayloadForm::Text,
@@ -140,12 +196,29 @@ fn encode_as(content_type: Option<&str>, form: PayloadForm, document: &Value) ->
 /// Without a type the receiver guesses as we did, so what it would take for something else can't go out bare.
 fn encode_bare(form: PayloadForm, document: &Value) -> Option<Bytes> {
     let bare = match (form, document) {
+        (PayloadForm::Fixed(form), _) => return encode_fixed(form, document),
         (PayloadForm::Json, _) => return Some(json_bytes(document)),
         (PayloadForm::Text | PayloadForm::Bytes, Value::String(text)) => text_bytes(text),
         (PayloadForm::Text | PayloadForm::Bytes, Value::Bytes(blob)) => blob.data.clone(),
         (PayloadForm::Text | PayloadForm::Bytes, _) => return None,
     };
     (&decode_payload(&bare, &Limits::default()) == document).then_some(bare)
+}
+
+/// In a fixed form the receiver knows what it gets: text may look like a number.
+fn encode_fixed(form: FixedForm, document: &Value) -> Option<Bytes> {
+    if let Some(format) = form.format() {
+        let mut out = Vec::with_capacity(document.estimated_bytes());
+        format.encode(document, &mut out);
+        return Some(out.into());
+    }
+    match (form, document) {
+        (FixedForm::Text, Value::String(text)) => Some(text_bytes(text)),
+        (FixedForm::Bytes, Value::Bytes(blob)) if blob.media_type.is_none() => {
+            Some(blob.data.clone())
+        }
+        _ => None,
+    }
 }
 
 fn is_text(content_type: &str) -> bool {
@@ -229,6 +302,49 @@ mod tests {
         assert_eq!(bare("OFF".into()), ("OFF".into(), None));
         assert_eq!(bare("5".into()), ("\"5\"".into(), json()));
         assert_eq!(bare(5.into()), ("5".into(), json()));
+    }
+
+    #[test]
+    fn where_a_form_is_fixed_bytes_mean_that_and_nothing_else() {
+        let read = |form, bytes: &'static [u8]| {
+            let payload = Payload {
+                bytes: Some(bytes.into()),
+                form: PayloadForm::Fixed(form),
+                ..Payload::default()
+            };
+            (
+                payload.read(&Limits::default()).0,
+                payload.try_read(&Limits::default()).is_ok(),
+            )
+        };
+        assert_eq!(read(FixedForm::Json, b"5"), (5.into(), true));
+        assert_eq!(read(FixedForm::Json, b"ON"), (Value::bytes("ON"), false));
+        assert_eq!(read(FixedForm::Cbor, b"\x05"), (5.into(), true));
+        assert_eq!(
+            read(FixedForm::Cbor, b"\xff"),
+            (Value::bytes(&b"\xff"[..]), false)
+        );
+        assert_eq!(read(FixedForm::MessagePack, b"\x05"), (5.into(), true));
+        assert_eq!(read(FixedForm::Text, b"5"), ("5".into(), true));
+        assert_eq!(
+            read(FixedForm::Text, b"\xff"),
+            (Value::bytes(&b"\xff"[..]), false)
+        );
+        assert_eq!(read(FixedForm::Bytes, b"5"), (Value::bytes("5"), true));
+    }
+
+    #[test]
+    fn a_changed_document_goes_out_in_the_fixed_form_where_that_can_say_it() {
+        let fixed = |form, document| rewritten(PayloadForm::Fixed(form), None, document);
+        assert_eq!(fixed(FixedForm::Text, "5".into()), ("5".into(), None));
+        assert_eq!(fixed(FixedForm::Cbor, 5.into()), ("\u{5}".into(), None));
+        assert_eq!(
+            fixed(FixedForm::Bytes, Value::bytes("x")),
+            ("x".into(), None)
+        );
+        let json = Some(Text::from("application/json"));
+        assert_eq!(fixed(FixedForm::Text, 5.into()), ("5".into(), json.clone()));
+        assert_eq!(fixed(FixedForm::Bytes, "x".into()), ("\"x\"".into(), json));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::DecodeLimits;
 use crate::machine::Settings;
-use crate::rules::AcceptRule;
+use crate::rules::{AcceptRule, PayloadRule};
 
 /// `[mqtt]` in sapwood.toml.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,8 @@ pub struct MqttConfig {
     pub close_on_refused_publish: bool,
     /// Tables `[[mqtt.accept]]`: in which format data comes to whom where the client does not say.
     pub accept: Vec<AcceptRule>,
+    /// Tables `[[mqtt.payload]]`: what payloads without a content type are, by topic, and which are refused.
+    pub payload: Vec<PayloadRule>,
 }
 
 impl Default for MqttConfig {
@@ -78,6 +80,7 @@ impl Default for MqttConfig {
             check_payload_format: true,
             close_on_refused_publish: false,
             accept: Vec::new(),
+            payload: Vec::new(),
         }
     }
 }

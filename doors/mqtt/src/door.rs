@@ -60,7 +60,7 @@ impl MqttDoor {
             settings: Arc::new(settings),
             core,
             default,
-            rules: Rules::new(&config.accept),
+            rules: Rules::new(&config.accept, &config.payload),
             config,
             figures: Figures::new(),
         };

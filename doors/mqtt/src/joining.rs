@@ -47,7 +47,10 @@ pub(crate) async fn join(
     };
     // First, so that who is refused for it leaves the session of that client id alone.
     let will = match (&connect.will, &connecting.will_path) {
-        (Some(will), Some(path)) => Some(Will::arm(&database, who.clone(), path, will).await?),
+        (Some(will), Some(path)) => {
+            let demand = site.rules.demand(path);
+            Some(Will::arm(&database, who.clone(), path, will, demand).await?)
+        }
         _ => None,
     };
     let Ok(entered) = site.registry.enter(key, keeps, clean) else {

@@ -23,4 +23,4 @@ mod will;
 
 pub use config::MqttConfig;
 pub use door::MqttDoor;
-pub use rules::{AcceptRule, DataFormat, Listener, NoFilter, TopicPattern};
+pub use rules::{AcceptRule, DataFormat, Form, Listener, NoFilter, PayloadRule, TopicPattern};

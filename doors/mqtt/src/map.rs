@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use sapwood_core::{Answer, ErrorKind, Event, EventKind, EventValue, WriteError, WriteOp};
-use sapwood_tree::{OpKind, Path, Payload, PayloadForm};
+use sapwood_tree::{FixedForm, NotOfForm, OpKind, Path, Payload, PayloadForm};
 use sapwood_value::{Format, Value, json};
 
 use crate::codec::{Message, MessageProperties, Qos, ReasonCode, Text, UserProperties};
+use crate::rules::Demand;
 use crate::topic;
 
 /// Payloads up to this size are copied out of the bytes that were read together, so that a small one does not hold a large
@@ -13,41 +14,76 @@ use crate::topic;
 const COPIED_BYTES_MAX: usize = 4096;
 
 /// The record write of a retained message; an empty one removes (3.3.1-6).
+///
+/// # Errors
+/// If its payload is not what it must be.
 pub(crate) fn record_write(
     path: &Path,
     message: &Message,
     qos: Qos,
     limits: &sapwood_value::Limits,
-) -> WriteOp {
+    demand: Demand,
+) -> Result<WriteOp, NotOfForm> {
     if message.payload.is_empty() {
-        return WriteOp::new(path.clone(), OpKind::DeleteRecord);
+        return Ok(WriteOp::new(path.clone(), OpKind::DeleteRecord));
     }
-    let payload = payload(message, qos);
-    let (document, form) = payload.read(limits);
+    let payload = payload(message, qos, demand);
+    let (document, form) = if demand.must {
+        must_read(&payload, limits)?
+    } else {
+        payload.read(limits)
+    };
     let payload = Some(Payload { form, ..payload });
     let expiry_s = message.properties.message_expiry_s;
-    WriteOp {
+    Ok(WriteOp {
         ttl: expiry_s.map(|s| std::time::Duration::from_secs(u64::from(s))),
         ..WriteOp::new(path.clone(), OpKind::PutRecord { document, payload })
-    }
+    })
 }
 
 /// A message of the core.
+///
+/// # Errors
+/// If its payload is not what it must be.
 pub(crate) fn core_message(
     message: &Message,
     qos: Qos,
     limits: &sapwood_value::Limits,
-) -> sapwood_core::Message {
+    demand: Demand,
+) -> Result<sapwood_core::Message, NotOfForm> {
     let properties = &message.properties;
-    let mut said = sapwood_core::Message::from_payload(payload(message, qos), *limits);
+    let payload = payload(message, qos, demand);
+    if demand.must {
+        must_read(&payload, limits)?;
+    }
+    let mut said = sapwood_core::Message::from_payload(payload, *limits);
     said.qos = qos as u8;
     said.expires_s = properties.message_expiry_s;
     said.response_topic = properties.response_topic.as_ref().map(core_text);
     said.correlation_data = properties.correlation_data.as_ref().map(kept);
-    said
+    Ok(said)
 }
 
-fn payload(message: &Message, qos: Qos) -> Payload {
+/// What a payload says that must be what its content type says, and of the form that is fixed for it.
+fn must_read(
+    payload: &Payload,
+    limits: &sapwood_value::Limits,
+) -> Result<(Value, PayloadForm), NotOfForm> {
+    let (value, form) = payload.try_read(limits)?;
+    let (PayloadForm::Fixed(fixed), Some(content_type)) = (form, &payload.content_type) else {
+        return Ok((value, form));
+    };
+    let is_of_form = match fixed {
+        FixedForm::Json | FixedForm::Cbor | FixedForm::MessagePack => {
+            Format::of(content_type) == fixed.format()
+        }
+        FixedForm::Text => matches!(value, Value::String(_)),
+        FixedForm::Bytes => true,
+    };
+    is_of_form.then_some((value, form)).ok_or(NotOfForm)
+}
+
+fn payload(message: &Message, qos: Qos, demand: Demand) -> Payload {
     let properties = &message.properties;
     let user_properties = properties.user_properties.iter();
     Payload {
@@ -58,7 +94,7 @@ fn payload(message: &Message, qos: Qos) -> Payload {
             .map(|(name, value)| (core_text(&name), core_text(&value)))
             .collect(),
         qos: qos as u8,
-        ..Payload::default()
+        form: demand.form,
     }
 }
 
@@ -137,8 +173,11 @@ pub(crate) fn in_format(event: &Event, said: &Message, format: Format) -> Option
         return None;
     }
     let is_json = || match event.payload() {
-        Some(payload) => named.is_none() && payload.form_of(value) == PayloadForm::Json,
-        None => false,
+        Some(payload) if named.is_none() => matches!(
+            payload.form_of(value),
+            PayloadForm::Json | PayloadForm::Fixed(FixedForm::Json)
+        ),
+        Some(_) | None => false,
     };
     let payload = if format == Format::Json && is_json() {
         said.payload.clone()

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sapwood_tree::{Limits, Path, TopicFilter};
+use sapwood_tree::{FixedForm, Limits, Path, PayloadForm, TopicFilter};
 use sapwood_value::Format;
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,61 @@ pub struct AcceptRule {
     pub listener: Option<Listener>,
 }
 
+/// `[[mqtt.payload]]` in sapwood.toml.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PayloadRule {
+    /// On these topics.
+    pub filter: TopicPattern,
+    /// What a payload without a content type is: `"auto"` (JSON if it parses, else text, else bytes), `"json"`, `"cbor"`,
+    /// `"msgpack"`, `"text"` or `"bytes"`. What it is not, it is as bytes.
+    #[serde(default)]
+    pub form: Form,
+    /// Refuse, with 0x99, a payload that is not what its content type or this rule says.
+    #[serde(default)]
+    pub must: bool,
+}
+
+/// What payloads without a content type are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// JSON if it parses, else text, else bytes.
+    #[default]
+    Auto,
+    /// JSON.
+    Json,
+    /// CBOR.
+    Cbor,
+    /// MessagePack.
+    Msgpack,
+    /// Text, whatever it looks like.
+    Text,
+    /// Bytes, whatever they look like.
+    Bytes,
+}
+
+impl Form {
+    fn fixed(self) -> Option<FixedForm> {
+        match self {
+            Self::Auto => None,
+            Self::Json => Some(FixedForm::Json),
+            Self::Cbor => Some(FixedForm::Cbor),
+            Self::Msgpack => Some(FixedForm::MessagePack),
+            Self::Text => Some(FixedForm::Text),
+            Self::Bytes => Some(FixedForm::Bytes),
+        }
+    }
+}
+
+/// How a payload is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Demand {
+    pub(crate) form: PayloadForm,
+    /// Whether it is refused where it is something else.
+    pub(crate) must: bool,
+}
+
 /// A format of data, as the configuration names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -113,17 +168,32 @@ impl Listener {
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     accept: Vec<AcceptRule>,
+    payload: Vec<PayloadRule>,
 }
 
 impl Rules {
-    pub(crate) fn new(accept: &[AcceptRule]) -> Self {
-        let mut accept = accept.to_vec();
+    pub(crate) fn new(accept: &[AcceptRule], payload: &[PayloadRule]) -> Self {
+        let (mut accept, mut payload) = (accept.to_vec(), payload.to_vec());
+        payload.sort_by_key(|rule| std::cmp::Reverse(rule.filter.filter.closeness()));
         // By topic before by client before by listener; the longest filter first, else the one written first.
         accept.sort_by_key(|rule| {
             let filter = rule.filter.as_ref().map(|filter| filter.filter.closeness());
             std::cmp::Reverse((filter, rule.client.is_some(), rule.listener.is_some()))
         });
-        Self { accept }
+        Self { accept, payload }
+    }
+
+    /// How a payload on a topic is to be read.
+    pub(crate) fn demand(&self, topic: &Path) -> Demand {
+        let mut rules = self.payload.iter();
+        let rule = rules.find(|rule| rule.filter.filter.matches(topic));
+        rule.map_or(Demand::default(), |rule| Demand {
+            form: rule
+                .form
+                .fixed()
+                .map_or_else(PayloadForm::default, PayloadForm::Fixed),
+            must: rule.must,
+        })
     }
 
     /// What comes to a client that has said `accept` on CONNECT, has this id, and came by this listener.
@@ -218,13 +288,16 @@ mod tests {
 
     #[test]
     fn what_is_closest_to_the_subscription_decides() {
-        let rules = Rules::new(&[
-            rule(DataFormat::Msgpack, None, None, Some(Listener::Tcp)),
-            rule(DataFormat::Json, None, Some("esp-*"), None),
-            rule(DataFormat::Cbor, Some("a/#"), None, None),
-            rule(DataFormat::Json, Some("a/+"), None, None),
-            rule(DataFormat::Msgpack, Some("a/b"), Some("esp-1"), None),
-        ]);
+        let rules = Rules::new(
+            &[
+                rule(DataFormat::Msgpack, None, None, Some(Listener::Tcp)),
+                rule(DataFormat::Json, None, Some("esp-*"), None),
+                rule(DataFormat::Cbor, Some("a/#"), None, None),
+                rule(DataFormat::Json, Some("a/+"), None, None),
+                rule(DataFormat::Msgpack, Some("a/b"), Some("esp-1"), None),
+            ],
+            &[],
+        );
         let at = |said, client, listener, asked, topic: &str| {
             rules
                 .preferred(said, client, listener)

@@ -21,6 +21,7 @@ use sapwood_core::{
     Answer, Delivery as Told, Event, EventKind, Limits, WatchId, Write, WriteError,
 };
 use sapwood_net::{Closed, Connection, Info, Signal};
+use sapwood_tree::NotOfForm;
 use tokio::time::Sleep;
 use tracing::debug;
 
@@ -510,19 +511,31 @@ impl Client {
                 .written(tag, ReasonCode::NotAuthorized, &mut self.actions);
             return;
         }
-        self.last_tag += 1;
-        self.open.push_back((self.last_tag, tag));
         let session = &mut joined.kept.session;
         let limits = joined.kept.database.limits().decoder();
-        if retain {
-            let write = Write {
-                ops: vec![map::record_write(&path, &message, qos, &limits)],
-                conditions: Vec::new(),
-            };
-            session.submit(self.last_tag, write);
+        let demand = self.site.rules.demand(&path);
+        let core_tag = self.last_tag + 1;
+        let done = if retain {
+            map::record_write(&path, &message, qos, &limits, demand).map(|op| {
+                let write = Write {
+                    ops: vec![op],
+                    conditions: Vec::new(),
+                };
+                session.submit(core_tag, write);
+            })
         } else {
-            let message = map::core_message(&message, qos, &limits);
-            session.submit_publish(self.last_tag, path, message);
+            map::core_message(&message, qos, &limits, demand)
+                .map(|message| session.submit_publish(core_tag, path, message))
+        };
+        match done {
+            Ok(()) => {
+                self.last_tag = core_tag;
+                self.open.push_back((core_tag, tag));
+            }
+            Err(NotOfForm) => {
+                let reason = ReasonCode::PayloadFormatInvalid;
+                self.machine.written(tag, reason, &mut self.actions);
+            }
         }
     }
 

@@ -4,10 +4,11 @@
 //! published also where the server dies, and does not hang on the life of the client's session.
 
 use sapwood_core::{Answer, AtEnd, Connect, Database, Delivery, Session};
-use sapwood_tree::Path;
+use sapwood_tree::{NotOfForm, Path};
 
 use crate::codec::{self, ReasonCode};
 use crate::map;
+use crate::rules::Demand;
 
 /// What is to be published when a client is gone.
 #[derive(Debug)]
@@ -25,14 +26,16 @@ impl Will {
         connect: Connect,
         path: &Path,
         will: &codec::Will,
+        demand: Demand,
     ) -> Result<Self, ReasonCode> {
         let limits = database.limits().decoder();
         let at_end = if will.retain {
-            AtEnd::Write(map::record_write(path, &will.message, will.qos, &limits))
+            map::record_write(path, &will.message, will.qos, &limits, demand).map(AtEnd::Write)
         } else {
-            let message = map::core_message(&will.message, will.qos, &limits);
-            AtEnd::Publish(path.clone(), message)
+            map::core_message(&will.message, will.qos, &limits, demand)
+                .map(|message| AtEnd::Publish(path.clone(), message))
         };
+        let at_end = at_end.map_err(|NotOfForm| ReasonCode::PayloadFormatInvalid)?;
         let mut session = database.connect(connect);
         session.submit_at_end(0, &at_end);
         let mut answers = Vec::new();

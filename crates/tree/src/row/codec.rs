@@ -3,8 +3,9 @@
 //! ```text
 //! 01 | flags | version: varint | written: varint | payload? | covered? | fragment
 //! flags: 01 part   02 exploded   0C below: 0, 1, 2   10 covered   20 payload   40 records
-//! payload: flags | bytes? | type? | format? | count: varint | (name, value)…
-//! flags: 01 bytes   02 content type   04 payload format   18 form: 0 JSON, 1 text, 2 bytes
+//! payload: flags | form? | bytes? | type? | format? | count: varint | (name, value)…
+//! flags: 01 bytes   02 content type   04 payload format   18 form: 0 JSON, 1 text, 2 bytes, 3 fixed: the form byte says
+//! form byte: 0 JSON, 1 CBOR, 2 MessagePack, 3 text, 4 bytes
 //!        60 QoS: 0 exactly once, 1 at least once, 2 at most once
 //! ```
 //!
@@ -26,7 +27,7 @@ use sapwood_value::stored::{
 };
 use sapwood_value::{StoredError, Text};
 
-use crate::{Below, Payload, PayloadForm, Row, RowKind};
+use crate::{Below, FixedForm, Payload, PayloadForm, Row, RowKind};
 
 const VERSION: u8 = 1;
 const PART: u8 = 0x01;
@@ -159,6 +160,7 @@ pub(crate) fn encode_payload(payload: &Payload, out: &mut Vec<u8>) {
         PayloadForm::Json => 0,
         PayloadForm::Text => 0x08,
         PayloadForm::Bytes => 0x10,
+        PayloadForm::Fixed(_) => 0x18,
     };
     flags |= 2_u8.saturating_sub(*qos) << 5;
     if bytes.is_some() {
@@ -171,6 +173,9 @@ pub(crate) fn encode_payload(payload: &Payload, out: &mut Vec<u8>) {
         flags |= PAYLOAD_FORMAT;
     }
     out.push(flags);
+    if let PayloadForm::Fixed(fixed) = form {
+        out.push(form_byte(*fixed));
+    }
     if let Some(bytes) = bytes {
         encode_bytes(bytes, out);
     }
@@ -186,13 +191,36 @@ pub(crate) fn encode_payload(payload: &Payload, out: &mut Vec<u8>) {
 }
 
 /// Takes a payload that [`encode_payload`] appended.
+fn form_byte(form: FixedForm) -> u8 {
+    match form {
+        FixedForm::Json => 0,
+        FixedForm::Cbor => 1,
+        FixedForm::MessagePack => 2,
+        FixedForm::Text => 3,
+        FixedForm::Bytes => 4,
+    }
+}
+
+fn take_form(bytes: &mut &[u8]) -> Result<FixedForm, RowError> {
+    let known = [
+        FixedForm::Json,
+        FixedForm::Cbor,
+        FixedForm::MessagePack,
+        FixedForm::Text,
+        FixedForm::Bytes,
+    ];
+    let byte = take_byte(bytes)?;
+    let form = known.into_iter().find(|form| form_byte(*form) == byte);
+    form.ok_or(RowError::Head)
+}
+
 pub(crate) fn take_payload(bytes: &mut &[u8]) -> Result<Payload, RowError> {
     let flags = take_byte(bytes)?;
     let form = match flags & 0x18 {
         0x00 => PayloadForm::Json,
         0x08 => PayloadForm::Text,
         0x10 => PayloadForm::Bytes,
-        _ => return Err(RowError::Head),
+        _ => PayloadForm::Fixed(take_form(bytes)?),
     };
     let qos = match flags & 0xE0 {
         0x00 => 2,
@@ -259,7 +287,7 @@ mod tests {
             content_type in prop::option::of("[a-z/]{0,20}"),
             payload_format in prop::option::of(any::<u8>()),
             user_properties in prop::collection::vec((".{0,3}", ".{0,3}"), 0..3),
-            form in prop::sample::select(vec![PayloadForm::Json, PayloadForm::Text, PayloadForm::Bytes]),
+            form in prop::sample::select(vec![PayloadForm::Json, PayloadForm::Text, PayloadForm::Bytes, PayloadForm::Fixed(FixedForm::Cbor), PayloadForm::Fixed(FixedForm::Text)]),
             qos in 0..3_u8,
         ) -> Payload {
             Payload {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sapwood_mqtt::codec::{Connect, Packet, Publish, ReasonCode, Version};
-use sapwood_mqtt::{AcceptRule, DataFormat, Listener, MqttConfig, TopicPattern};
+use sapwood_mqtt::{AcceptRule, DataFormat, Form, Listener, MqttConfig, PayloadRule, TopicPattern};
 use sapwood_tree::OpKind;
 use sapwood_value::{Format, Value};
 
@@ -225,4 +225,155 @@ fn members_of_a_group_get_it_each_in_their_format() {
     client.subscribe_asking("$share/g/a", ACCEPT_CBOR);
     client.say("a", "5");
     assert_eq!(said(&mut client), cbor("a", 5));
+}
+
+fn payload_rule(filter: &str, form: Form, must: bool) -> PayloadRule {
+    PayloadRule {
+        filter: TopicPattern::try_from(filter.to_owned()).unwrap(),
+        form,
+        must,
+    }
+}
+
+fn with_payload_rules() -> Server {
+    Server::with(MqttConfig {
+        payload: vec![
+            payload_rule("#", Form::Text, false),
+            payload_rule("json/#", Form::Json, true),
+            payload_rule("json/any", Form::Auto, true),
+            payload_rule("cbor", Form::Cbor, false),
+            payload_rule("raw/+", Form::Bytes, false),
+        ],
+        ..MqttConfig::default()
+    })
+}
+
+#[test]
+fn the_configuration_says_what_payloads_without_a_type_are() {
+    let server = with_payload_rules();
+    let mut client = server.connect("c");
+    for (topic, payload, value) in [
+        ("a", "5", Value::String("5".into())),
+        ("json/x", "5", Value::Int(5)),
+        ("json/any", "ON", Value::String("ON".into())),
+        ("cbor", "\u{5}", Value::Int(5)),
+        ("cbor", "", Value::Null),
+        ("raw/x", "5", Value::bytes("5")),
+    ] {
+        assert_eq!(client.retain(topic, payload), 0, "{topic}");
+        assert_eq!(server.get(topic).unwrap_or_default(), value, "{topic}");
+    }
+    // What is not what it is said to be, is bytes.
+    client.retain("cbor", "ON");
+    assert_eq!(server.get("cbor"), Some(Value::bytes("ON")));
+    // A content type says more.
+    let typed = Publish {
+        retain: true,
+        ..typed("a", "application/json", "5".into())
+    };
+    client.send(Packet::Publish(typed));
+    client.subscribe("a", Q0);
+    assert_eq!(said(&mut client).2, "5");
+    assert_eq!(server.get("a"), Some(Value::Int(5)));
+}
+
+#[test]
+fn messages_are_read_by_the_same_rules() {
+    let server = with_payload_rules();
+    let mut client = server.connect("c");
+    client.subscribe_asking("#", ACCEPT_CBOR);
+    client.say("a", "5");
+    assert_eq!(said(&mut client), cbor("a", "5"));
+    client.say("json/x", "5");
+    assert_eq!(said(&mut client), cbor("json/x", 5));
+    client.say("raw/x", "5");
+    assert_eq!(said(&mut client), as_it_is("raw/x", "5"));
+}
+
+#[test]
+fn a_record_of_a_fixed_form_keeps_it_when_it_is_changed_elsewhere() {
+    let server = with_payload_rules();
+    let mut client = server.connect("c");
+    client.retain("a", "5");
+    server.put("a", Value::String("6".into()));
+    client.retain("cbor", "\u{5}");
+    server.put("cbor", Value::Int(6));
+    client.subscribe("#", Q0);
+    assert_eq!(said(&mut client), as_it_is("a", "6"));
+    assert_eq!(said(&mut client), as_it_is("cbor", "\u{6}"));
+}
+
+#[test]
+fn a_payload_that_is_not_what_it_must_be_is_refused() {
+    // 3.4.2.1, 3.5.2.1
+    let server = with_payload_rules();
+    let mut client = server.connect("c");
+    client.subscribe("json/#", Q0);
+    assert_eq!(client.retain("json/x", "ON"), 0x99);
+    assert_eq!(client.say_surely("json/x", "ON"), 0x99);
+    let of_type = |topic, content_type, payload: &str| Publish {
+        qos: Q1,
+        packet_id: Some(crate::server::id(5)),
+        ..typed(
+            topic,
+            content_type,
+            Bytes::copy_from_slice(payload.as_bytes()),
+        )
+    };
+    for (topic, content_type, payload) in [
+        ("json/x", "application/cbor", "\u{5}"),
+        ("json/x", "application/json", "ON"),
+        ("json/any", "application/json", "ON"),
+        ("json/any", "application/cbor", ""),
+    ] {
+        client.send(Packet::Publish(of_type(topic, content_type, payload)));
+        assert_eq!(client.reason(), 0x99, "{topic} {content_type}");
+    }
+    // At QoS 0 nothing answers, and nothing is told.
+    client.say("json/x", "ON");
+    client.silent();
+    assert_eq!(server.get("json"), None);
+    client.say("json/any", "ON");
+    assert_eq!(said(&mut client), as_it_is("json/any", "ON"));
+    client.send(Packet::Publish(typed(
+        "json/any",
+        "application/cbor",
+        "\u{5}".into(),
+    )));
+    assert_eq!(said(&mut client).2, "\u{5}");
+    // A removal is always one.
+    client.unsubscribe("json/#");
+    assert_eq!(client.retain("json/x", ""), 0);
+}
+
+#[test]
+fn a_will_that_is_not_what_it_must_be_is_refused_at_once() {
+    let server = with_payload_rules();
+    let mut client = server.open(Version::V5);
+    client.send(Packet::Connect(Box::new(Connect {
+        will: Some(crate::server::will("json/x", "ON")),
+        ..hello(Version::V5, "c")
+    })));
+    assert_eq!(client.connack().reason, ReasonCode::PayloadFormatInvalid);
+}
+
+#[test]
+fn a_client_of_3_x_is_answered_as_for_any_refused_publish() {
+    let config = MqttConfig {
+        payload: vec![payload_rule("#", Form::Json, true)],
+        ..MqttConfig::default()
+    };
+    let server = Server::with(config.clone());
+    let (mut client, _) = server.connect_as(hello(Version::V3_1_1, "c"));
+    client.subscribe_with(vec![filter("#", Q0)], None);
+    assert_eq!(client.retain("a", "ON"), 0);
+    client.silent();
+    assert_eq!(server.get("a"), None);
+    let server = Server::with(MqttConfig {
+        close_on_refused_publish: true,
+        ..config
+    });
+    let (mut client, _) = server.connect_as(hello(Version::V3_1_1, "c"));
+    client.say("a", "ON");
+    assert_eq!(client.next(), None);
 }
