@@ -49,12 +49,15 @@ pub struct Options {
     /// Where HTTP listens: a port, or an address with one; port 0 takes a free one (default: 127.0.0.1:9000)
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
-    /// Where MQTT listens: like --http, or «off» (default: 127.0.0.1:1883 in dev, off in serve)
+    /// Where MQTT listens: like --http, unix:/path, or «off» (default: 127.0.0.1:1883 in dev, off in serve)
     #[arg(long, value_name = "ADDR")]
     mqtt: Option<String>,
     /// The configuration file (default: sapwood.toml, if it is there)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Take over where MQTT listens from a configuration of Harper's, in its older form (serverModules)
+    #[arg(long, value_name = "FILE")]
+    harper_config: Option<PathBuf>,
     /// Set one key; as often as you like
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -80,6 +83,7 @@ impl Options {
         ];
         Sources {
             file: self.config.clone(),
+            harper: self.harper_config.clone(),
             environment: environment
                 .filter_map(|(name, value)| {
                     Some((

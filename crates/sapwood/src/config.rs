@@ -4,6 +4,7 @@
 //! the result on. What a struct doesn't know is an error that names the nearest key it does.
 
 mod check;
+mod harper;
 mod layers;
 mod nearest;
 mod read;
@@ -176,6 +177,8 @@ fn hint(nearest: Option<&str>, known: &str) -> String {
 pub struct Sources {
     /// `--config`; without it [`DEFAULT_FILE`] is read if it is there.
     pub file: Option<PathBuf>,
+    /// `--harper-config`.
+    pub harper: Option<PathBuf>,
     /// The environment's variables.
     pub environment: Vec<(String, String)>,
     /// The arguments of `--set`, in order.
@@ -191,11 +194,13 @@ pub struct Loaded {
     pub config: Config,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
+    /// What was written and is not heeded, for the log.
+    pub notices: Vec<String>,
     written: Entry,
 }
 
 impl Loaded {
-    /// Reads and merges all sources. File, environment, `--set`, flags: later wins.
+    /// Reads and merges all sources. File, Harper's file, environment, `--set`, flags: later wins.
     ///
     /// # Errors
     /// A [`ConfigError`] for the first thing that is wrong.
@@ -206,6 +211,10 @@ impl Loaded {
         };
         // Each layer is read by itself first: what is wrong in it is wrong, also where a later one hides it.
         read::read::<Config>(&written)?;
+        let notices = match &sources.harper {
+            Some(path) => overlay_harper(&mut written, path)?,
+            None => Vec::new(),
+        };
         for entry in environment(&sources.environment)? {
             written.overlay(entry);
         }
@@ -225,6 +234,7 @@ impl Loaded {
         let loaded = Self {
             config: read::read(&written)?,
             file,
+            notices,
             written,
         };
         loaded.check()?;
@@ -240,10 +250,25 @@ impl Loaded {
         let loaded = Self {
             config: read::read(&written)?,
             file: None,
+            notices: Vec::new(),
             written,
         };
         loaded.check()?;
         Ok(loaded)
+    }
+
+    /// Reads one file of Harper's alone, as a fuzzer wants it.
+    ///
+    /// # Errors
+    /// As [`Loaded::load`].
+    pub fn from_harper_text(text: &str) -> Result<Self, ConfigError> {
+        let harper = harper::read(Path::new("harper.yaml"), text)?;
+        Ok(Self {
+            config: read::read(&harper.entry)?,
+            file: None,
+            notices: harper.notices,
+            written: harper.entry,
+        })
     }
 
     /// Where the value of a key came from.
@@ -282,6 +307,17 @@ fn read_file(named: Option<&Path>) -> Result<Option<(PathBuf, String)>, ConfigEr
             source,
         }),
     }
+}
+
+/// Lays a file of Harper's on top: what it says that nobody heeds.
+fn overlay_harper(written: &mut Entry, path: &Path) -> Result<Vec<String>, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    let harper = harper::read(path, &text)?;
+    written.overlay(harper.entry);
+    Ok(harper.notices)
 }
 
 /// `SAPWOOD_HTTP_LISTEN` is `http.listen`. What a database declares belongs into the file or into `--set`.

@@ -27,7 +27,11 @@ fn main() -> ExitCode {
 fn command(command: &Command) -> Result<(), Failure> {
     let (mode, options) = match command {
         Command::Config(options) => {
-            let report = Loaded::load(&options.sources(std::env::vars_os()))?.report();
+            let loaded = Loaded::load(&options.sources(std::env::vars_os()))?;
+            for notice in &loaded.notices {
+                drop(writeln!(std::io::stderr(), "sapwood: {notice}"));
+            }
+            let report = loaded.report();
             // A reader that has seen enough, such as `head`, is no failure.
             drop(std::io::stdout().write_all(report.as_bytes()));
             return Ok(());

@@ -43,6 +43,9 @@ pub fn run(mode: Mode, loaded: &Loaded) -> Result<(), Failure> {
         .map_err(|message| loaded.refuse(&["log", "filter"], message))?;
     let metrics = monitor::install();
     logs::count_panics();
+    for notice in &loaded.notices {
+        warn!("{notice}");
+    }
     let core = Core::open(core_settings(loaded)).map_err(|error| Failure::Data(Box::new(error)))?;
     let runtime = runtime()?;
     let served = runtime.block_on(serve(mode, loaded, listen, &core, metrics));

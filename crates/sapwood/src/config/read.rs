@@ -312,9 +312,9 @@ impl<'de> de::MapAccess<'de> for Keys<'_> {
         let Some((key, entry)) = self.value.take() else {
             return Err(de::Error::custom("a value was asked for before its key"));
         };
-        seed.deserialize(At {
-            entry,
-            path: &Place::Below(self.path, key),
-        })
+        let path = &Place::Below(self.path, key);
+        // A type that is made of another one refuses without a place.
+        seed.deserialize(At { entry, path })
+            .map_err(|error| At { entry, path }.placed(error))
     }
 }
