@@ -102,6 +102,26 @@ const TOML_WORDS: &[&[u8]] = &[
     b"{a.b=",
 ];
 
+const YAML_WORDS: &[&[u8]] = &[
+    b"serverModules:",
+    b"module: mqtt",
+    b"port: ",
+    b"webSocket: true",
+    b"\n  - ",
+    b"\n    ",
+    b"[",
+    b"{",
+    b"}]",
+    b"? ",
+    b"&a ",
+    b"*a",
+    b"!!str ",
+    b"|\n",
+    b"---\n",
+    b"%YAML 1.2\n",
+    b"\t",
+];
+
 const HTTP_WORDS: &[&[u8]] = &[
     b"\r\n",
     b"\n",
@@ -204,6 +224,22 @@ const FILTER_WORDS: &[&[u8]] = &[
     b".",
     b"a",
 ];
+const PROXY_WORDS: &[&[u8]] = &[
+    b"PROXY ",
+    b"TCP4 ",
+    b"TCP6 ",
+    b"UNKNOWN",
+    b"192.0.2.1 ",
+    b"2001:db8::1 ",
+    b"65535",
+    b"\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n",
+    &[0x21, 0x11, 0, 12],
+    &[0x21, 0x21, 0, 36],
+    &[0x21, 0x31, 0, 216],
+    &[0x20, 0, 0, 0],
+    &[0x21, 0x11, 0x0f, 0xf0],
+];
 
 /// All of them.
 pub fn all() -> Vec<Target> {
@@ -266,6 +302,7 @@ pub fn all() -> Vec<Target> {
             BINARY_WORDS,
         ),
         target("config", config, &["seeds/config"], TOML_WORDS),
+        target("harper", harper, &["seeds/harper"], YAML_WORDS),
         target(
             "framing",
             sapwood_net::fuzz::framing,
@@ -308,6 +345,12 @@ pub fn all() -> Vec<Target> {
             &["seeds/filters", "seeds/topic"],
             FILTER_WORDS,
         ),
+        target(
+            "proxy",
+            sapwood_net::fuzz::proxy,
+            &["seeds/proxy"],
+            PROXY_WORDS,
+        ),
     ]
 }
 
@@ -344,6 +387,15 @@ fn config(bytes: &[u8]) {
         return;
     };
     if let Ok(loaded) = sapwood::config::Loaded::from_text(text) {
+        assert!(!loaded.report().is_empty());
+    }
+}
+
+fn harper(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(loaded) = sapwood::config::Loaded::from_harper_text(text) {
         assert!(!loaded.report().is_empty());
     }
 }

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 import { Inbox, Server, run } from "./server.js";
@@ -113,4 +114,17 @@ test("the lines that dev prints do what they say", async () => {
   assert.equal(line, 'sensors/341 {"temp": 22}');
   assert.deepEqual(await server.get("/sensors/341"), { temp: 22 });
   child.kill();
+});
+
+test("a Unix socket is as good as a port", async () => {
+  const own = await Server.start("--set", "mqtt.unix=mqtt.sock");
+  const unix = ["--unix", join(own.folder, "mqtt.sock")];
+  await own.printed;
+  for (const args of [["-r", "-m", "kept"], ["-m", "said"]]) {
+    const { code, stderr } = await run("mosquitto_pub", [...unix, "-q", "1", "-t", "m/unix", ...args]);
+    assert.equal(code, 0, stderr);
+  }
+  const { stdout } = await run("mosquitto_sub", [...unix, "-t", "m/unix", "-C", "1"]);
+  assert.equal(stdout, "kept\n");
+  await own.stop();
 });

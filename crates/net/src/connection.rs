@@ -1,6 +1,7 @@
 //! One accepted socket, and what is known about it.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -9,9 +10,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::listener::Waiting;
+use crate::stream::Stream;
 use crate::websocket::WebSocket;
 use crate::{Life, Limits, Mounts, Signal};
 
@@ -21,11 +22,37 @@ pub struct Info {
     /// Counts the connections of this process from 1; for logs.
     pub id: u64,
     /// The other end.
-    pub peer: SocketAddr,
-    /// Our end.
-    pub local: SocketAddr,
+    pub peer: Peer,
     /// The name of the door that listens there.
     pub listener: &'static str,
+}
+
+/// The other end of a connection; behind a trusted proxy, whom it says that it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A client at this address.
+    At(SocketAddr),
+    /// A program on this machine or the proxy's, over a Unix socket.
+    Local,
+}
+
+impl Peer {
+    /// Its address, if it has one.
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::At(address) => Some(address),
+            Self::Local => None,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(address) => address.fmt(f),
+            Self::Local => f.write_str("unix"),
+        }
+    }
 }
 
 /// A connection for a door to serve.
@@ -42,7 +69,7 @@ pub struct Connection {
 /// How a connection's bytes come.
 #[derive(Debug)]
 pub enum Transport {
-    /// A TCP stream of the door's own port.
+    /// A stream of the door's own port or Unix socket.
     Tcp(Socket),
     /// A WebSocket that has agreed on one of the door's subprotocols.
     WebSocket {
@@ -53,10 +80,10 @@ pub enum Transport {
     },
 }
 
-/// A TCP stream with a deadline: who takes nothing of what is written for too long is cut off.
+/// A stream with a deadline: who takes nothing of what is written for too long is cut off.
 #[derive(Debug)]
 pub struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     /// Read already, with what came before it.
     early: Bytes,
     life: Arc<Life>,
@@ -66,17 +93,12 @@ pub struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn new(
-        stream: TcpStream,
-        life: Arc<Life>,
-        waiting: Option<Waiting>,
-        limits: Arc<Limits>,
-    ) -> Self {
+    pub(crate) fn new(stream: Stream, life: Arc<Life>, limits: Arc<Limits>) -> Self {
         Self {
             stream,
             early: Bytes::new(),
             life,
-            waiting,
+            waiting: None,
             limits,
             stalled: false,
         }
@@ -89,6 +111,14 @@ impl Socket {
             self.early = early;
         }
         self
+    }
+
+    /// What it is, for counts: `tcp` or `unix`.
+    pub fn name(&self) -> &'static str {
+        match self.stream {
+            Stream::Tcp(_) => "tcp",
+            Stream::Unix(_) => "unix",
+        }
     }
 
     /// The connection's deadline and signals.
@@ -124,6 +154,11 @@ impl Socket {
             take_out(pieces, written);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Counts the connection among those that have not begun.
+    pub(crate) fn waits(&mut self, waiting: Option<Waiting>) {
+        self.waiting = waiting;
     }
 
     /// Says that the client has sent a whole request, or whatever its protocol begins with: it does not count as one that
@@ -228,7 +263,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // a TCP stream has no buffer of its own
+        Poll::Ready(Ok(())) // a stream has no buffer of its own
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

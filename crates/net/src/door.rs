@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::Connection;
+use crate::{Connection, Proxied, SocketFile};
 
 /// One protocol's front. It translates, and decides nothing.
 ///
@@ -25,7 +25,19 @@ pub trait Door: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mount {
     /// A TCP port of the door's own.
-    Tcp(SocketAddr),
+    Tcp {
+        /// The address to listen on.
+        address: SocketAddr,
+        /// The proxies in front of it, if each connection comes from one that says for whom.
+        proxied: Option<Proxied>,
+    },
+    /// A Unix socket of the door's own.
+    Unix {
+        /// Its file.
+        file: SocketFile,
+        /// The proxies in front of it.
+        proxied: Option<Proxied>,
+    },
     /// A WebSocket subprotocol on the HTTP port.
     Subprotocol(&'static str),
 }
@@ -57,7 +69,7 @@ impl Mounts {
             for mount in door.mounts() {
                 match mount {
                     Mount::Subprotocol(name) => subprotocols.push((name, Arc::clone(door))),
-                    Mount::Tcp(_) => {}
+                    Mount::Tcp { .. } | Mount::Unix { .. } => {}
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! What a fuzzer feeds: bytes in, a panic where a promise is broken.
 
 use crate::http::framing::{Framing, Refusal};
+use crate::proxy::header::{self, HEADER_BYTES_MAX, Header};
 use crate::websocket::{Decoder, Fault, Message};
 
 /// Looks at the framing of HTTP requests.
@@ -21,6 +22,25 @@ fn check<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<(), Refusal> 
         checked?;
     }
     Ok(())
+}
+
+/// Reads the header of the PROXY protocol.
+///
+/// # Panics
+/// If it makes a difference how much has come beyond what decides, or more is taken than there is.
+pub fn proxy(bytes: &[u8]) {
+    let mut decided = None;
+    for cut in 0..=bytes.len() {
+        let parsed = header::parse(bytes.get(..cut).unwrap_or_default());
+        if let Ok(Some(Header { length, .. })) = parsed {
+            assert!(length <= cut.min(HEADER_BYTES_MAX));
+        }
+        match &decided {
+            None if parsed == Ok(None) => assert!(cut < HEADER_BYTES_MAX),
+            None => decided = Some(parsed),
+            Some(before) => assert_eq!(&parsed, before),
+        }
+    }
 }
 
 /// Decodes the frames of a WebSocket's client.
@@ -65,6 +85,7 @@ mod tests {
         fn no_bytes_break_a_promise(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             super::framing(&bytes);
             super::websocket(&bytes);
+            super::proxy(&bytes);
         }
     }
 }

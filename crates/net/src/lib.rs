@@ -10,12 +10,17 @@ pub mod fuzz;
 pub mod http;
 mod life;
 mod listener;
+pub mod proxy;
+mod stream;
+mod unix;
 pub mod websocket;
 
-pub use connection::{Connection, Info, Socket, Transport};
+pub use connection::{Connection, Info, Peer, Socket, Transport};
 pub use door::{Closed, Door, Mount, Mounts};
 pub use life::{Life, Signal};
 pub use listener::{BindError, Bound, Drained, Limits, bind};
+pub use proxy::{Proxied, Proxies};
+pub use unix::{SocketError, SocketFile};
 
 /// Counts that a limit was met, by the full name of its setting: `http.head_timeout_s`.
 pub fn limit_met(setting: &'static str) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,10 +13,15 @@ use futures_util::FutureExt;
 use metrics::{Counter, Gauge, counter, gauge};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket};
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::life::Lives;
-use crate::{Closed, Connection, Door, Info, Mount, Mounts, Socket, Transport, limit_met};
+use crate::stream::Stream;
+use crate::unix::{self, SocketError};
+use crate::{
+    Closed, Connection, Door, Info, Mount, Mounts, Peer, Proxied, Socket, Transport, limit_met,
+    proxy,
+};
 
 /// What bounds the connections, whatever they speak (reliability L9).
 #[derive(Debug, Clone)]
@@ -46,16 +52,24 @@ impl Default for Limits {
 
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}")]
-pub struct BindError {
-    /// Where it was to listen.
-    pub address: SocketAddr,
-    /// The system's reason.
-    #[source]
-    pub source: io::Error,
+pub enum BindError {
+    /// A TCP port.
+    #[error("cannot listen on {address}")]
+    Tcp {
+        /// Where it was to listen.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A Unix socket.
+    #[error(transparent)]
+    Unix(#[from] SocketError),
 }
 
-/// Opens every port that `doors` mount.
+/// How many connections wait in the system until they are accepted.
+const BACKLOG: u32 = 4096;
+
+/// Opens every port and every Unix socket that `doors` mount.
 ///
 /// # Errors
 /// [`BindError`] for the first that can't be opened; none stays open then.
@@ -63,38 +77,25 @@ pub fn bind(doors: &[Arc<dyn Door>], limits: &Limits) -> Result<Bound, BindError
     let mut listeners = Vec::new();
     for door in doors {
         for mount in door.mounts() {
-            match mount {
-                Mount::Tcp(address) => {
-                    let (listener, local) =
-                        listen(address).map_err(|source| BindError { address, source })?;
-                    listeners.push(Listener {
-                        door: Arc::clone(door),
-                        listener,
-                        local,
-                    });
-                }
-                Mount::Subprotocol(_) => {}
-            }
+            let (listening, proxied) = match mount {
+                Mount::Tcp { address, proxied } => (Listening::tcp(address)?, proxied),
+                Mount::Unix { file, proxied } => (
+                    Listening::Unix(unix::Listening::open(&file, BACKLOG)?),
+                    proxied,
+                ),
+                Mount::Subprotocol(_) => continue,
+            };
+            listeners.push(Listener {
+                door: Arc::clone(door),
+                listening,
+                proxied: proxied.map(Arc::new),
+            });
         }
     }
     Ok(Bound {
         listeners,
         shared: Arc::new(Shared::new(Mounts::of(doors), limits)),
     })
-}
-
-fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    const BACKLOG: u32 = 4096;
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    let listener = socket.listen(BACKLOG)?;
-    let local = listener.local_addr()?;
-    Ok((listener, local))
 }
 
 /// Open ports that do not accept yet.
@@ -111,8 +112,51 @@ impl std::fmt::Debug for Bound {
 
 struct Listener {
     door: Arc<dyn Door>,
-    listener: TcpListener,
-    local: SocketAddr,
+    listening: Listening,
+    proxied: Option<Arc<Proxied>>,
+}
+
+/// An open socket.
+enum Listening {
+    Tcp {
+        listener: TcpListener,
+        local: SocketAddr,
+    },
+    Unix(unix::Listening),
+}
+
+impl Listening {
+    fn tcp(address: SocketAddr) -> Result<Self, BindError> {
+        let open = || {
+            let socket = if address.is_ipv4() {
+                TcpSocket::new_v4()?
+            } else {
+                TcpSocket::new_v6()?
+            };
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            let listener = socket.listen(BACKLOG)?;
+            let local = listener.local_addr()?;
+            Ok(Self::Tcp { listener, local })
+        };
+        open().map_err(|source| BindError::Tcp { address, source })
+    }
+
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Self::Tcp { listener, .. } => {
+                let (stream, peer) = listener.accept().await?;
+                if let Err(error) = stream.set_nodelay(true) {
+                    debug!(%error, %peer, "cannot set TCP_NODELAY");
+                }
+                Ok((Stream::Tcp(stream), Peer::At(peer)))
+            }
+            Self::Unix(listening) => {
+                let (stream, _) = listening.listener().accept().await?;
+                Ok((Stream::Unix(stream), Peer::Local))
+            }
+        }
+    }
 }
 
 /// How the drain went.
@@ -125,9 +169,21 @@ pub struct Drained {
 impl Bound {
     /// The doors' names with the addresses that they really listen on.
     pub fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> + '_ {
+        let address = |listener: &Listener| match &listener.listening {
+            Listening::Tcp { local, .. } => Some((listener.door.name(), *local)),
+            Listening::Unix(_) => None,
+        };
+        self.listeners.iter().filter_map(address)
+    }
+
+    /// The doors' names with the Unix sockets that they listen at.
+    pub fn sockets(&self) -> impl Iterator<Item = (&'static str, &Path)> + '_ {
         self.listeners
             .iter()
-            .map(|listener| (listener.door.name(), listener.local))
+            .filter_map(|listener| match &listener.listening {
+                Listening::Unix(listening) => Some((listener.door.name(), listening.path())),
+                Listening::Tcp { .. } => None,
+            })
     }
 
     /// Accepts and serves until `drain` is ready; then closes the ports, tells the clients, and waits
@@ -209,43 +265,18 @@ impl Shared {
         }
     }
 
-    /// Counts a connection in, if there is room for it.
-    fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<(Admitted, Option<Waiting>)> {
+    /// Counts a connection in, if there is room for one more.
+    fn enter(self: &Arc<Self>) -> Option<Admitted> {
         if self.lives.len() >= self.connections_max {
             limit_met("http.connections_max");
             return None;
         }
-        let address = counted_address(peer.ip());
-        if let Some(address) = address {
-            let mut per_address = self.per_address.lock();
-            let open = per_address.entry(address).or_default();
-            if open.all >= self.limits.connections_per_address_max {
-                limit_met("http.connections_per_address_max");
-                return None;
-            }
-            if open.waiting >= self.limits.waiting_per_address_max {
-                limit_met("http.waiting_per_address_max");
-                return None;
-            }
-            open.all += 1;
-            open.waiting += 1;
-        }
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        self.metrics.accepted.increment(1);
         self.metrics.open.increment(1);
-        let waiting = address.map(|address| Waiting {
+        Some(Admitted {
             shared: Arc::clone(self),
-            address,
-        });
-        let shared = Arc::clone(self);
-        Some((
-            Admitted {
-                shared,
-                id,
-                address,
-            },
-            waiting,
-        ))
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            address: None,
+        })
     }
 
     /// Takes a connection out of the counts of its address.
@@ -266,6 +297,38 @@ struct Admitted {
     id: u64,
     address: Option<IpAddr>,
 }
+
+impl Admitted {
+    /// Counts the connection by its address, if there is room for it.
+    fn count(&mut self, peer: Peer) -> Result<Option<Waiting>, TooMany> {
+        let shared = &self.shared;
+        let counted = peer.address().and_then(|peer| counted_address(peer.ip()));
+        if let Some(address) = counted {
+            let mut per_address = shared.per_address.lock();
+            let open = per_address.entry(address).or_default();
+            if open.all >= shared.limits.connections_per_address_max {
+                limit_met("http.connections_per_address_max");
+                return Err(TooMany);
+            }
+            if open.waiting >= shared.limits.waiting_per_address_max {
+                limit_met("http.waiting_per_address_max");
+                return Err(TooMany);
+            }
+            open.all += 1;
+            open.waiting += 1;
+        }
+        self.address = counted;
+        shared.metrics.accepted.increment(1);
+        Ok(counted.map(|address| Waiting {
+            shared: Arc::clone(shared),
+            address,
+        }))
+    }
+}
+
+/// One address has as many connections as it may.
+#[derive(Debug)]
+struct TooMany;
 
 impl Drop for Admitted {
     fn drop(&mut self) {
@@ -326,30 +389,13 @@ fn connections_possible() -> usize {
 }
 
 async fn accept_all(listener: Listener, shared: Arc<Shared>) {
-    let Listener {
-        door,
-        listener,
-        local,
-    } = listener;
+    let name = listener.door.name();
     let mut failures = 0_u32;
     loop {
-        match listener.accept().await {
+        match listener.listening.accept().await {
             Ok((stream, peer)) => {
                 failures = 0;
-                if let Err(error) = stream.set_nodelay(true) {
-                    debug!(%error, %peer, "cannot set TCP_NODELAY");
-                }
-                match shared.admit(peer) {
-                    Some((admitted, waiting)) => {
-                        let life = shared.lives.enter(admitted.id);
-                        let limits = Arc::clone(&shared.limits);
-                        let socket = Socket::new(stream, life, waiting, limits);
-                        start(socket, peer, local, &door, admitted);
-                    }
-                    None => {
-                        debug!(%peer, door = door.name(), "connection refused: too many are open");
-                    }
-                }
+                take(stream, peer, &listener, &shared);
             }
             // The client has gone again: the next one is not to blame.
             Err(error)
@@ -360,7 +406,7 @@ async fn accept_all(listener: Listener, shared: Arc<Shared>) {
             Err(error) => {
                 shared.metrics.accept_failed.increment(1);
                 if failures == 0 {
-                    warn!(%error, door = door.name(), "cannot accept connections, trying again");
+                    warn!(%error, door = name, "cannot accept connections, trying again");
                 }
                 failures = failures.saturating_add(1);
                 // Out of descriptors, most often: wait for some to close instead of spinning.
@@ -370,28 +416,84 @@ async fn accept_all(listener: Listener, shared: Arc<Shared>) {
     }
 }
 
-fn start(
+/// Lets a connection in, or drops it.
+fn take(stream: Stream, peer: Peer, listener: &Listener, shared: &Arc<Shared>) {
+    let door = &listener.door;
+    if let Some(proxied) = &listener.proxied
+        && !proxied.trusts(peer)
+    {
+        not_introduced(peer, door.name(), proxy::Refused::Stranger);
+        return;
+    }
+    let Some(mut admitted) = shared.enter() else {
+        too_many(peer, door.name());
+        return;
+    };
+    let life = shared.lives.enter(admitted.id);
+    let mut socket = Socket::new(stream, life, Arc::clone(&shared.limits));
+    if let Some(proxied) = &listener.proxied {
+        let (door, proxied) = (Arc::clone(door), Arc::clone(proxied));
+        drop(tokio::spawn(serve_introduced(
+            socket, peer, door, proxied, admitted,
+        )));
+        return;
+    }
+    let Ok(waiting) = admitted.count(peer) else {
+        too_many(peer, door.name());
+        return;
+    };
+    socket.waits(waiting);
+    // Its end is awaited through `admitted`, which the drain counts.
+    drop(tokio::spawn(serve(socket, peer, door, admitted)));
+}
+
+/// Serves a connection once its proxy has said whose it is.
+async fn serve_introduced(
     socket: Socket,
-    peer: SocketAddr,
-    local: SocketAddr,
+    proxy: Peer,
+    door: Arc<dyn Door>,
+    proxied: Arc<Proxied>,
+    mut admitted: Admitted,
+) {
+    // In memory of its own: what only the beginning needs, takes memory only then.
+    let (mut socket, peer) = match proxied.introduce(socket, proxy).boxed().await {
+        Ok(introduced) => introduced,
+        Err(refused) => return not_introduced(proxy, door.name(), refused),
+    };
+    let Ok(waiting) = admitted.count(peer) else {
+        return too_many(peer, door.name());
+    };
+    socket.waits(waiting);
+    serve(socket, peer, &door, admitted).await;
+}
+
+fn too_many(peer: Peer, door: &str) {
+    debug!(%peer, door, "connection refused: too many are open");
+}
+
+fn not_introduced(proxy: Peer, door: &str, refused: proxy::Refused) {
+    counter!("sapwood_proxy_refusals_total").increment(1);
+    info!(%proxy, door, reason = %refused, "connection refused");
+}
+
+fn serve(
+    socket: Socket,
+    peer: Peer,
     door: &Arc<dyn Door>,
     admitted: Admitted,
-) {
-    let shared = &admitted.shared;
+) -> impl Future<Output = ()> + use<> {
     let info = Arc::new(Info {
         id: admitted.id,
         peer,
-        local,
         listener: door.name(),
     });
     let connection = Connection {
         info,
         transport: Transport::Tcp(socket),
-        mounts: Arc::clone(&shared.mounts),
+        mounts: Arc::clone(&admitted.shared.mounts),
     };
     let serving = AssertUnwindSafe(door.serve(connection)).catch_unwind();
-    // Its end is awaited through `admitted`, which the drain counts.
-    drop(tokio::spawn(async move {
+    async move {
         match serving.await {
             Ok(Closed::Orderly | Closed::Drained | Closed::Lost) => {}
             Ok(Closed::Refused(reason)) => {
@@ -403,7 +505,7 @@ fn start(
             }
         }
         drop(admitted);
-    }));
+    }
 }
 
 #[cfg(test)]
@@ -423,16 +525,22 @@ mod tests {
         ))
     }
 
+    fn admit(shared: &Arc<Shared>, peer: &str) -> Option<(Admitted, Option<Waiting>)> {
+        let mut admitted = shared.enter()?;
+        let waiting = admitted.count(Peer::At(peer.parse().unwrap())).ok()?;
+        Some((admitted, waiting))
+    }
+
     #[test]
     fn a_refused_connection_counts_by_its_limit() {
         let (by_all, by_address) = (shared(1, 10), shared(10, 1));
-        let peer: SocketAddr = "192.0.2.1:1000".parse().unwrap();
+        let peer = "192.0.2.1:1000";
         let met = LimitsMet::default();
         by_all.lives.enter(1);
-        let _first = by_address.admit(peer).unwrap();
+        let _first = admit(&by_address, peer).unwrap();
         metrics::with_local_recorder(&met, || {
-            assert!(by_all.admit(peer).is_none());
-            assert!(by_address.admit(peer).is_none());
+            assert!(admit(&by_all, peer).is_none());
+            assert!(admit(&by_address, peer).is_none());
         });
         assert_eq!(met.count("http.connections_max"), 1);
         assert_eq!(met.count("http.connections_per_address_max"), 1);
@@ -441,13 +549,13 @@ mod tests {
     #[test]
     fn one_address_may_not_take_every_connection() {
         let shared = shared(100, 2);
-        let peer: SocketAddr = "192.0.2.1:1000".parse().unwrap();
-        let first = shared.admit(peer).unwrap();
-        let _second = shared.admit(peer).unwrap();
-        assert!(shared.admit(peer).is_none());
-        assert!(shared.admit("192.0.2.2:1000".parse().unwrap()).is_some());
+        let peer = "192.0.2.1:1000";
+        let first = admit(&shared, peer).unwrap();
+        let _second = admit(&shared, peer).unwrap();
+        assert!(admit(&shared, peer).is_none());
+        assert!(admit(&shared, "192.0.2.2:1000").is_some());
         drop(first);
-        assert!(shared.admit(peer).is_some());
+        assert!(admit(&shared, peer).is_some());
     }
 
     #[test]
@@ -457,16 +565,16 @@ mod tests {
             ..Limits::default()
         };
         let shared = Arc::new(Shared::new(Mounts::default(), &limits));
-        let peer: SocketAddr = "192.0.2.1:1000".parse().unwrap();
-        let (first, waiting) = shared.admit(peer).unwrap();
-        let second = shared.admit(peer).unwrap();
+        let peer = "192.0.2.1:1000";
+        let (first, waiting) = admit(&shared, peer).unwrap();
+        let second = admit(&shared, peer).unwrap();
         let met = LimitsMet::default();
-        metrics::with_local_recorder(&met, || assert!(shared.admit(peer).is_none()));
+        metrics::with_local_recorder(&met, || assert!(admit(&shared, peer).is_none()));
         assert_eq!(met.count("http.waiting_per_address_max"), 1);
-        assert!(shared.admit("192.0.2.2:1000".parse().unwrap()).is_some());
+        assert!(admit(&shared, "192.0.2.2:1000").is_some());
         drop(waiting); // it has sent a request
-        let third = shared.admit(peer).unwrap();
-        assert!(shared.admit(peer).is_none());
+        let third = admit(&shared, peer).unwrap();
+        assert!(admit(&shared, peer).is_none());
         drop((first, second, third));
         assert!(shared.per_address.lock().is_empty());
     }
@@ -474,19 +582,11 @@ mod tests {
     #[test]
     fn a_site_of_ipv6_counts_as_one_address_and_loopback_does_not_count() {
         let shared = shared(100, 1);
-        let _site = shared.admit("[2001:db8::1]:1".parse().unwrap()).unwrap();
-        assert!(shared.admit("[2001:db8::2]:1".parse().unwrap()).is_none());
-        assert!(
-            shared
-                .admit("[2001:db8:0:1::1]:1".parse().unwrap())
-                .is_some()
-        );
-        let _local = shared.admit("127.0.0.1:1".parse().unwrap()).unwrap();
-        assert!(shared.admit("127.0.0.1:2".parse().unwrap()).is_some());
-        assert!(
-            shared
-                .admit("[::ffff:127.0.0.1]:2".parse().unwrap())
-                .is_some()
-        );
+        let _site = admit(&shared, "[2001:db8::1]:1").unwrap();
+        assert!(admit(&shared, "[2001:db8::2]:1").is_none());
+        assert!(admit(&shared, "[2001:db8:0:1::1]:1").is_some());
+        let _local = admit(&shared, "127.0.0.1:1").unwrap();
+        assert!(admit(&shared, "127.0.0.1:2").is_some());
+        assert!(admit(&shared, "[::ffff:127.0.0.1]:2").is_some());
     }
 }

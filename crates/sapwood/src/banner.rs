@@ -16,8 +16,19 @@ pub(crate) fn dev(at: &Addresses, config: &Config) -> String {
     for line in paste_lines(address) {
         text += &format!("  {line}\n");
     }
-    for line in at.mqtt.iter().flat_map(|mqtt| mqtt_lines(*mqtt)) {
+    for line in at
+        .mqtt
+        .iter()
+        .flat_map(|mqtt| mqtt_lines(&host_and_port(*mqtt)))
+    {
         text += &format!("  {line}\n");
+    }
+    if at.mqtt.is_none()
+        && let Some(path) = &at.socket
+    {
+        for line in mqtt_lines(&format!("--unix {}", path.display())) {
+            text += &format!("  {line}\n");
+        }
     }
     text.push('\n');
     text += &about(at, config);
@@ -44,12 +55,15 @@ pub(crate) fn paste_lines(address: SocketAddr) -> [String; 3] {
 }
 
 /// A subscription that sees what the other lines do, and a retained message.
-pub(crate) fn mqtt_lines(address: SocketAddr) -> [String; 2] {
-    let (host, port) = (address.ip(), address.port());
+fn mqtt_lines(place: &str) -> [String; 2] {
     [
-        format!("mosquitto_sub -h {host} -p {port} -v -t 'sensors/#'"),
-        format!("mosquitto_pub -h {host} -p {port} -r -t sensors/341 -m '{{\"temp\": 22}}'"),
+        format!("mosquitto_sub {place} -v -t 'sensors/#'"),
+        format!("mosquitto_pub {place} -r -t sensors/341 -m '{{\"temp\": 22}}'"),
     ]
+}
+
+fn host_and_port(address: SocketAddr) -> String {
+    format!("-h {} -p {}", address.ip(), address.port())
 }
 
 fn about(at: &Addresses, config: &Config) -> String {
@@ -58,6 +72,9 @@ fn about(at: &Addresses, config: &Config) -> String {
         Some(mqtt) => format!("mqtt://{mqtt}\n"),
         None => String::new(),
     };
+    if let Some(path) = &at.socket {
+        text += &format!("mqtt at the Unix socket {}\n", path.display());
+    }
     text += &match config.store.durability {
         Durability::Sync => {
             format!(
@@ -81,7 +98,7 @@ fn about(at: &Addresses, config: &Config) -> String {
     if !others.is_empty() {
         text += &format!("database default: http://{address}/\n");
     }
-    if !others.is_empty() && at.mqtt.is_some() {
+    if !others.is_empty() && (at.mqtt.is_some() || at.socket.is_some()) {
         text += "in MQTT the user name NAME/ chooses the database NAME\n";
     }
     for name in others {

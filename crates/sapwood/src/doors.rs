@@ -33,13 +33,13 @@ pub(crate) struct Doors {
 /// Opens the ports of all doors that are switched on.
 pub(crate) fn open(
     loaded: &Loaded,
-    listen: Listen,
+    listen: &Listen,
     core: &Core,
     folder: Arc<Folder>,
     metrics: PrometheusHandle,
 ) -> Result<Doors, Failure> {
     let http: Arc<dyn Door> = Arc::new(http(loaded, listen.http, core, folder, metrics)?);
-    let mqtt = mqtt(loaded, listen.mqtt, core)?;
+    let mqtt = mqtt(loaded, listen, core)?;
     let bind = |mqtt: Option<MqttDoor>| {
         let mut doors = vec![Arc::clone(&http)];
         doors.extend(mqtt.map(|door| Arc::new(door) as Arc<dyn Door>));
@@ -49,13 +49,16 @@ pub(crate) fn open(
         (Some(door), Mqtt::Usual) => bind_near(door, bind),
         _ => bind(mqtt.clone()),
     };
-    let bound = bound.map_err(|BindError { address, source }| {
-        let is_mqtt = address != listen.http;
-        Failure::Listen {
-            address,
-            flag: flag(if is_mqtt { "mqtt" } else { "http" }),
-            source,
+    let bound = bound.map_err(|error| match error {
+        BindError::Tcp { address, source } => {
+            let is_mqtt = address != listen.http;
+            Failure::Listen {
+                address,
+                flag: flag(if is_mqtt { "mqtt" } else { "http" }),
+                source,
+            }
         }
+        BindError::Unix(error) => Failure::Socket(error),
     })?;
     Ok(Doors { bound, mqtt })
 }
@@ -69,8 +72,10 @@ fn bind_near(
     for port in (MQTT_PORT..last).chain([0]) {
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         match bind(Some(door.at(Some(address)))) {
-            Err(error)
-                if error.address == address && error.source.kind() == io::ErrorKind::AddrInUse => {}
+            Err(BindError::Tcp {
+                address: at,
+                source,
+            }) if at == address && source.kind() == io::ErrorKind::AddrInUse => {}
             Ok(bound) => {
                 if port != MQTT_PORT {
                     let at = bound.addresses().find(|(name, _)| *name == "mqtt");
@@ -110,13 +115,13 @@ fn http(
         .map_err(|error| Failure::Data(Box::new(error)))
 }
 
-fn mqtt(loaded: &Loaded, listen: Mqtt, core: &Core) -> Result<Option<MqttDoor>, Failure> {
-    let address = match listen {
+fn mqtt(loaded: &Loaded, listen: &Listen, core: &Core) -> Result<Option<MqttDoor>, Failure> {
+    let address = match listen.mqtt {
         Mqtt::Off => return Ok(None),
         Mqtt::At(address) => Some(address),
-        Mqtt::Usual => None,
+        Mqtt::Usual | Mqtt::Elsewhere => None,
     };
     MqttDoor::new(core.clone(), loaded.config.mqtt.clone(), address)
-        .map(Some)
+        .map(|door| Some(door.with_socket(listen.socket.clone())))
         .map_err(|error| Failure::Data(Box::new(error)))
 }

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, process::ExitCode};
 
+use sapwood_net::SocketError;
+
 use crate::config::ConfigError;
 
 /// Why `sapwood` ends with an exit code other than 0.
@@ -40,6 +42,9 @@ pub enum Failure {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The Unix socket can't be had.
+    #[error("{}", no_socket(.0))]
+    Socket(SocketError),
     /// The data can't be opened.
     #[error("{}", with_causes(.0.as_ref()))]
     Data(Box<dyn std::error::Error + Send + Sync>),
@@ -58,7 +63,7 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Config(_) | Self::DevBeyondLoopback { .. } | Self::NotOpen => 2,
-            Self::Listen { .. } => 3,
+            Self::Listen { .. } | Self::Socket(_) => 3,
             Self::Data(_) => 4,
             Self::System { .. } => 1,
         })
@@ -81,6 +86,15 @@ fn in_use(address: &SocketAddr, flag: &str, source: &std::io::Error) -> String {
             "can't listen on {address}: {source}\n  choose another address with {flag} ADDR"
         ),
     }
+}
+
+fn no_socket(error: &SocketError) -> String {
+    let hint = match error {
+        SocketError::InUse(_) => "end it, or choose another path with mqtt.unix",
+        SocketError::NoSocket(_) => "move it away, or choose another path with mqtt.unix",
+        SocketError::System { .. } => "choose another path with mqtt.unix",
+    };
+    format!("{error}\n  {hint}")
 }
 
 /// An error with its causes, one sentence. A cause that its parent has quoted already is left out.

@@ -103,7 +103,7 @@ async fn serve(
     let end = End::listen()?;
     let folder = public::open(loaded)?;
     let Doors { bound, mqtt } =
-        doors::open(loaded, listen, core, Arc::clone(&folder), metrics.clone())?;
+        doors::open(loaded, &listen, core, Arc::clone(&folder), metrics.clone())?;
     greet(mode, &Addresses::of(&bound, listen.http), loaded);
     let mut background = JoinSet::new();
     background.spawn(monitor::upkeep(metrics));
@@ -133,7 +133,9 @@ fn greet(mode: Mode, at: &Addresses, loaded: &Loaded) {
     let version = env!("CARGO_PKG_VERSION");
     let durability = format!("{:?}", loaded.config.store.durability).to_lowercase();
     let mqtt = at.mqtt.map(tracing::field::display);
-    info!(address = %at.http, mqtt, version, durability, "serving");
+    let socket = at.socket.as_ref().map(|path| path.display());
+    let socket = socket.map(tracing::field::display);
+    info!(address = %at.http, mqtt, socket, version, durability, "serving");
     if let Mode::Serve { .. } = mode {
         warn!("open: there are no rules, and everybody reads and writes everything");
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sapwood_net::Proxies;
 use serde::{Deserialize, Serialize};
 
 /// `[http]` in sapwood.toml.
@@ -10,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct HttpConfig {
     /// Where to listen: `address:port`, or `:port` on loopback. Port 0 takes a free one.
     pub listen: String,
+    /// Proxies that begin each connection with the PROXY protocol's header (version 1 or 2): addresses and networks, such as
+    /// `["10.0.0.0/8"]`. Where some are named, a connection from elsewhere, or without the header, is refused.
+    pub proxy_protocol: Proxies,
     /// Serve `/metrics`, `/healthz` and `/readyz` beside `/.sapwood/metrics` and so on. `false` frees the names for data.
     pub bare_names: bool,
     /// `/.echo` sends back what it gets on a WebSocket: for conformance tests.
@@ -49,6 +53,7 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             listen: ":9000".to_owned(),
+            proxy_protocol: Proxies::default(),
             bare_names: true,
             echo: false,
             public: String::new(),

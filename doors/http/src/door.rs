@@ -110,7 +110,11 @@ impl Door for HttpDoor {
     }
 
     fn mounts(&self) -> Vec<Mount> {
-        vec![Mount::Tcp(self.address)]
+        let proxies = &self.site.config.proxy_protocol;
+        vec![Mount::Tcp {
+            address: self.address,
+            proxied: proxies.of_tcp(self.limits.head_timeout, "http.head_timeout_s"),
+        }]
     }
 
     fn serve(&self, connection: Connection) -> BoxFuture<'static, Closed> {

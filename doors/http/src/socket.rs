@@ -65,7 +65,7 @@ pub(crate) fn open(site: &Arc<Site>, asked: Asked, caller: &Arc<Caller>) -> Resu
     let format = asked.stream_format();
     let mut session = asked.database.connect(Connect {
         protocol: "websocket",
-        peer: Some(caller.info.peer),
+        peer: caller.info.peer.address(),
         claims: anonymous(),
     });
     session

@@ -40,7 +40,7 @@ pub(crate) fn open(
     let resumed = start != Start::State;
     let mut session = asked.database.connect(Connect {
         protocol: "sse",
-        peer: Some(caller.info.peer),
+        peer: caller.info.peer.address(),
         claims: anonymous(),
     });
     session

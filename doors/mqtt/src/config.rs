@@ -3,6 +3,7 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use sapwood_net::Proxies;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::DecodeLimits;
@@ -14,8 +15,17 @@ use crate::rules::{AcceptRule, PayloadRule};
 #[serde(default, deny_unknown_fields)]
 pub struct MqttConfig {
     /// Where to listen: `address:port`, or `:port` on loopback. Port 0 takes a free one, `"off"` closes the door. Empty: port 1883
-    /// on loopback in `dev` (the next free one if it is taken), and nowhere in `serve`.
+    /// on loopback in `dev` (the next free one if it is taken), and nowhere in `serve`. `unix:/path` listens at that Unix socket
+    /// instead.
     pub listen: String,
+    /// A Unix socket to listen at, too: its path. Empty: none. One that nobody listens at any more is replaced.
+    pub unix: String,
+    /// Who may connect to the Unix socket: its permission bits, in octal.
+    pub unix_mode: String,
+    /// Proxies that begin each connection with the PROXY protocol's header (version 1 or 2): addresses and networks, such as
+    /// `["10.0.0.0/8"]`, for the TCP port, and `"unix"` for the Unix socket. Where some are named, a connection from elsewhere,
+    /// or without the header, is refused.
+    pub proxy_protocol: Proxies,
     /// Serve MQTT on the HTTP port, too, over WebSockets with the subprotocol `mqtt`, at any path.
     pub websocket: bool,
     /// Largest packet from a client, in bytes; at most 268,435,455. A larger one ends the connection with 0x95.
@@ -62,6 +72,9 @@ impl Default for MqttConfig {
     fn default() -> Self {
         Self {
             listen: String::new(),
+            unix: String::new(),
+            unix_mode: "0660".to_owned(),
+            proxy_protocol: Proxies::default(),
             websocket: true,
             packet_bytes_max: 16 << 20,
             connect_bytes_max: 64 << 10,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use sapwood_core::{Core, Database};
-use sapwood_net::{Closed, Connection, Door, Mount};
+use sapwood_net::{Closed, Connection, Door, Mount, SocketFile};
 
 use crate::MqttConfig;
 use crate::machine::Settings;
@@ -23,6 +23,7 @@ const SUBPROTOCOL: &str = "mqtt";
 pub struct MqttDoor {
     site: Arc<Site>,
     address: Option<SocketAddr>,
+    socket: Option<SocketFile>,
 }
 
 /// What every connection needs.
@@ -67,6 +68,7 @@ impl MqttDoor {
         Ok(Self {
             site: Arc::new(site),
             address,
+            socket: None,
         })
     }
 
@@ -81,7 +83,15 @@ impl MqttDoor {
         Self {
             site: Arc::clone(&self.site),
             address,
+            socket: self.socket.clone(),
         }
+    }
+
+    /// The same door, reached at a Unix socket, too.
+    #[must_use]
+    pub fn with_socket(mut self, socket: Option<SocketFile>) -> Self {
+        self.socket = socket;
+        self
     }
 }
 
@@ -91,10 +101,19 @@ impl Door for MqttDoor {
     }
 
     fn mounts(&self) -> Vec<Mount> {
-        let websocket = self.site.config.websocket;
-        let subprotocol = websocket.then_some(Mount::Subprotocol(SUBPROTOCOL));
-        let tcp = self.address.map(Mount::Tcp);
-        tcp.into_iter().chain(subprotocol).collect()
+        let config = &self.site.config;
+        let (proxies, timeout) = (&config.proxy_protocol, self.site.settings.connect_timeout);
+        let setting = "mqtt.connect_timeout_s";
+        let tcp = self.address.map(|address| Mount::Tcp {
+            address,
+            proxied: proxies.of_tcp(timeout, setting),
+        });
+        let unix = self.socket.clone().map(|file| Mount::Unix {
+            file,
+            proxied: proxies.of_unix(timeout, setting),
+        });
+        let subprotocol = config.websocket.then_some(Mount::Subprotocol(SUBPROTOCOL));
+        tcp.into_iter().chain(unix).chain(subprotocol).collect()
     }
 
     fn serve(&self, connection: Connection) -> BoxFuture<'static, Closed> {

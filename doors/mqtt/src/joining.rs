@@ -42,7 +42,7 @@ pub(crate) async fn join(
     let clean = connect.clean_start;
     let who = Connect {
         protocol: "mqtt",
-        peer: Some(info.peer),
+        peer: info.peer.address(),
         claims: Claims::anonymous(),
     };
     // First, so that who is refused for it leaves the session of that client id alone.

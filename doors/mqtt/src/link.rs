@@ -73,8 +73,8 @@ impl Link {
 
     /// What the connection is counted as.
     pub(crate) fn name(&self) -> &'static str {
-        match self.transport {
-            Transport::Tcp { .. } => "tcp",
+        match &self.transport {
+            Transport::Tcp { socket, .. } => socket.name(),
             Transport::WebSocket(_) => "websocket",
         }
     }

@@ -257,6 +257,7 @@ mod tests {
     use super::*;
     use crate::Limits;
     use crate::life::Lives;
+    use crate::stream::Stream;
 
     async fn pair() -> (TcpStream, WebSocket) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -265,7 +266,7 @@ mod tests {
             .unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let life = Lives::default().enter(1);
-        let socket = Socket::new(stream, life, None, Arc::new(Limits::default()));
+        let socket = Socket::new(Stream::Tcp(stream), life, Arc::new(Limits::default()));
         (client, WebSocket::new(socket, 1 << 20))
     }
 

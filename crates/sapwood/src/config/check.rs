@@ -54,6 +54,7 @@ impl Loaded {
         self.check_least()?;
         self.check_limits(&self.config)?;
         self.check_store(&self.config)?;
+        self.check_proxies()?;
         self.check_resources()
     }
 
@@ -105,6 +106,14 @@ impl Loaded {
                     store.memtable_bytes
                 ),
             ));
+        }
+        Ok(())
+    }
+
+    fn check_proxies(&self) -> Result<(), ConfigError> {
+        if self.config.http.proxy_protocol.over_unix() {
+            let message = "expected addresses and networks: HTTP listens at no Unix socket";
+            return Err(self.refuse(&["http", "proxy_protocol"], message));
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use super::{read, root};
 /// Settings of `[http]` that bound nothing.
 const NO_LIMITS: &[&str] = &[
     "listen",
+    "proxy_protocol",
     "bare_names",
     "echo",
     "public",
@@ -19,6 +20,9 @@ const NO_LIMITS: &[&str] = &[
 /// Settings of `[mqtt]` that bound nothing, or that a client is told of and kept to without meeting them.
 const NO_LIMITS_OF_MQTT: &[&str] = &[
     "listen",
+    "unix",
+    "unix_mode",
+    "proxy_protocol",
     "websocket",
     "in_flight_max",
     "outbound_bytes_max",
