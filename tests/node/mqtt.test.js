@@ -63,6 +63,7 @@ test("an EventSource and a page's MQTT see the same", async () => {
 });
 
 test("the subprotocol is agreed on, and packets may be cut anywhere", async () => {
+  // 6.0.0-1, 6.0.0-2, 6.0.0-3, 6.0.0-4; 3.1.1, 6.0.0-1, 6.0.0-2, 6.0.0-4
   const socket = new WebSocket(server.ws, ["other", "mqtt"]);
   const got = [];
   socket.on("message", (data, binary) => got.push(binary ? data : assert.fail("text")));

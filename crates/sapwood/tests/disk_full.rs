@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that can not go on has failed")]
 
 use std::{
-    io::Write,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -54,6 +55,32 @@ fn becomes_ready(client: &mut Client, status: u16) {
     }
 }
 
+/// What a client of MQTT hears behind CONNACK when it publishes with RETAIN at QoS 1, up to that many bytes or the end.
+fn publishes(server: &mut Server, level: u8, bytes: usize) -> Vec<u8> {
+    let line = server.prints("mqtt://").unwrap();
+    let address: SocketAddr = line.trim().trim_start_matches("mqtt://").parse().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let none: &[u8] = if level == 5 { &[0] } else { &[] };
+    let connect = [b"\0\x04MQTT", &[level, 2, 0, 60][..], none, b"\0\x01c"].concat();
+    let publish = [b"\0\x04full\0\x07", none, &[b'x'; 100]].concat();
+    for (first, body) in [(0x10, connect), (0x33, publish)] {
+        let head = [first, u8::try_from(body.len()).unwrap()];
+        stream.write_all(&[&head[..], &body].concat()).unwrap();
+    }
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(head[0], 0x20);
+    stream
+        .read_exact(&mut vec![0; usize::from(head[1])])
+        .unwrap();
+    let mut heard = Vec::new();
+    stream.take(bytes as u64).read_to_end(&mut heard).unwrap();
+    heard
+}
+
 #[test]
 fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_room() {
     let disk = match SmallDisk::mount(DISK_BYTES) {
@@ -70,6 +97,8 @@ fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_room() {
         .data(disk.path().join("data"))
         .set("store.segment_bytes=2097152")
         .set("store.retention_bytes=2097152")
+        .argument("--mqtt")
+        .argument(":0")
         .start()
         .unwrap();
 
@@ -86,6 +115,9 @@ fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_room() {
     let health = client.get("/healthz").unwrap();
     assert_eq!(health.status, 200, "{}", health.text());
     becomes_ready(&mut client, 503);
+    // MQTT 5.0, 3.4.2.1; 3.1.1, 4.8.0-2: it may not be told that it is done, so the connection ends without an answer.
+    assert_eq!(publishes(&mut server, 5, 5), [0x40, 3, 0, 7, 0x97]);
+    assert_eq!(publishes(&mut server, 4, 5), []);
 
     std::fs::remove_file(&ballast).unwrap();
     // The engine looks for room from time to time; each try is a whole request.

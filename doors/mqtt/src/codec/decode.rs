@@ -152,10 +152,10 @@ impl Decoder {
         match header.kind {
             2 => connack(version, body),
             3 => publish(header.flags, version, body),
-            4 => ack(version, body, ReasonCode::OF_PUBACK).map(Packet::Puback),
-            5 => ack(version, body, ReasonCode::OF_PUBACK).map(Packet::Pubrec),
-            6 => ack(version, body, ReasonCode::OF_PUBREL).map(Packet::Pubrel),
-            7 => ack(version, body, ReasonCode::OF_PUBREL).map(Packet::Pubcomp),
+            4 => ack(version, body, ReasonCode::OF_PUBACK, "3.4.2-1").map(Packet::Puback),
+            5 => ack(version, body, ReasonCode::OF_PUBACK, "3.5.2-1").map(Packet::Pubrec),
+            6 => ack(version, body, ReasonCode::OF_PUBREL, "3.6.2-1").map(Packet::Pubrel),
+            7 => ack(version, body, ReasonCode::OF_PUBREL, "3.7.2-1").map(Packet::Pubcomp),
             8 => subscribe(version, body, filters_max),
             9 => suback(version, body),
             10 => unsubscribe(version, body, filters_max),
@@ -205,8 +205,9 @@ fn check_flags(kind: u8, flags: u8, version: Option<Version>) -> Result<(), Faul
     }
 }
 
-fn packet_id(body: &mut Reader) -> Result<PacketId, Fault> {
-    PacketId::new(body.u16()?).ok_or(Fault::protocol("2.2.1-3", "a packet id of zero"))
+/// Reads a packet id: one that a request has (2.2.1-3), or an answer to it.
+fn packet_id(body: &mut Reader, section: &'static str) -> Result<PacketId, Fault> {
+    PacketId::new(body.u16()?).ok_or(Fault::protocol(section, "a packet id of zero"))
 }
 
 /// Reads a reason code, which must be one of `allowed`.
@@ -259,7 +260,7 @@ fn publish(flags: u8, version: Version, mut body: Reader) -> Result<Packet, Faul
     }
     let topic = body.text()?;
     let packet_id = if qos.is_acknowledged() {
-        Some(packet_id(&mut body)?)
+        Some(packet_id(&mut body, "2.2.1-3")?)
     } else {
         None
     };
@@ -319,10 +320,15 @@ pub(super) fn check_message(message: &Message) -> Result<(), Fault> {
     Ok(())
 }
 
-fn ack(version: Version, mut body: Reader, reasons: &[ReasonCode]) -> Result<Ack, Fault> {
-    let mut ack = Ack::new(packet_id(&mut body)?, ReasonCode::Success);
+fn ack(
+    version: Version,
+    mut body: Reader,
+    reasons: &[ReasonCode],
+    section: &'static str,
+) -> Result<Ack, Fault> {
+    let mut ack = Ack::new(packet_id(&mut body, "2.2.1-5")?, ReasonCode::Success);
     if version.is_5() && !body.is_empty() {
-        ack.reason = reason(&mut body, reasons, "3.4.2-1")?;
+        ack.reason = reason(&mut body, reasons, section)?;
         if !body.is_empty() {
             ack.properties = AckProperties::read(&mut body)?;
         }
@@ -332,7 +338,7 @@ fn ack(version: Version, mut body: Reader, reasons: &[ReasonCode]) -> Result<Ack
 }
 
 fn subscribe(version: Version, mut body: Reader, filters_max: usize) -> Result<Packet, Fault> {
-    let packet_id = packet_id(&mut body)?;
+    let packet_id = packet_id(&mut body, "2.2.1-3")?;
     let properties = if version.is_5() {
         SubscribeProperties::read(&mut body)?
     } else {
@@ -395,7 +401,7 @@ fn subscribe_filter(
 }
 
 fn suback(version: Version, mut body: Reader) -> Result<Packet, Fault> {
-    let packet_id = packet_id(&mut body)?;
+    let packet_id = packet_id(&mut body, "2.2.1-6")?;
     let (properties, allowed) = if version.is_5() {
         (AckProperties::read(&mut body)?, ReasonCode::OF_SUBACK)
     } else {
@@ -421,7 +427,7 @@ fn reasons(
 }
 
 fn unsubscribe(version: Version, mut body: Reader, filters_max: usize) -> Result<Packet, Fault> {
-    let packet_id = packet_id(&mut body)?;
+    let packet_id = packet_id(&mut body, "2.2.1-3")?;
     let properties = if version.is_5() {
         UnsubscribeProperties::read(&mut body)?
     } else {
@@ -443,7 +449,7 @@ fn unsubscribe(version: Version, mut body: Reader, filters_max: usize) -> Result
 }
 
 fn unsuback(version: Version, mut body: Reader) -> Result<Packet, Fault> {
-    let packet_id = packet_id(&mut body)?;
+    let packet_id = packet_id(&mut body, "2.2.1-6")?;
     let mut properties = AckProperties::default();
     let mut all = Vec::new();
     if version.is_5() {

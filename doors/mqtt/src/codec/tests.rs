@@ -240,7 +240,7 @@ fn an_unknown_level_is_told_as_such() {
 
 #[test]
 fn a_byte_order_mark_stays() {
-    // 1.5.4-3
+    // 1.5.4-3; 3.1.1, 1.5.3-3
     let read = Text::from_wire(Bytes::from_static(b"\xEF\xBB\xBFa")).unwrap();
     assert_eq!(read.as_str(), "\u{feff}a");
 }

@@ -227,3 +227,135 @@ fn a_client_that_acknowledges_nothing_is_told_when_too_much_waits() {
     assert_eq!(slow.ends(), 0x97);
     good.silent();
 }
+
+#[test]
+fn a_message_larger_than_a_client_takes_is_only_kept_from_it() {
+    // 3.1.2-24, 3.1.2-25
+    let server = Server::start();
+    let mut connect = hello(Version::V5, "small");
+    connect.properties.packet_bytes_max = std::num::NonZeroU32::new(100);
+    let (mut small, _) = server.connect_as(connect);
+    let mut large = server.connect("large");
+    for client in [&mut small, &mut large] {
+        client.subscribe("a", Q1);
+    }
+    let mut publisher = server.connect("p");
+    for payload in [&*"x".repeat(200), "y"] {
+        publisher.say_surely("a", payload);
+        assert_eq!(large.told(), format!("a {payload} q1"));
+    }
+    // As if it had been sent: what comes behind it comes.
+    assert_eq!(small.told(), "a y q1");
+    // A first state, too.
+    publisher.retain("b/1", &"x".repeat(200));
+    publisher.retain("b/2", "y");
+    small.subscribe("b/+", Q0);
+    assert_eq!(small.told(), "b/2 y q0 retain");
+}
+
+#[test]
+fn a_full_window_holds_up_nothing_but_messages() {
+    // 4.9.0-1, 4.9.0-2, 4.9.0-3, 3.3.4-10
+    let server = Server::start();
+    let mut connect = hello(Version::V5, "c");
+    connect.properties.receive_maximum = std::num::NonZeroU16::new(1);
+    let (mut client, _) = server.connect_as(connect);
+    client.subscribe("a", Q2);
+    let mut other = server.connect("o");
+    for n in 0..3 {
+        other.say_surely("a", &n.to_string());
+    }
+    let first = client.publish();
+    assert_eq!(client.subscribe_with(vec![filter("b", Q0)], None), [0]);
+    assert_eq!(client.unsubscribe("b"), [0]);
+    assert_eq!(client.retain("c", "1"), 0);
+    client.send(Packet::Publish(publish("d", "x", Q2, 4)));
+    assert_eq!(client.reason(), 0x10);
+    client.silent();
+    let done = |packet_id| {
+        Packet::Puback(sapwood_mqtt::codec::Ack::new(
+            packet_id,
+            sapwood_mqtt::codec::ReasonCode::Success,
+        ))
+    };
+    client.send(done(first.packet_id.unwrap()));
+    assert_eq!(client.told(), "a 1 q1");
+    assert_eq!(client.told(), "a 2 q1");
+}
+
+#[test]
+fn the_receive_maximum_is_for_what_has_no_answer_only() {
+    // 3.3.4-7, 4.9
+    let config = MqttConfig {
+        receive_maximum: 2,
+        ..MqttConfig::default()
+    };
+    let server = Server::with(config);
+    let (mut client, connack) = server.connect_as(hello(Version::V5, "c"));
+    assert_eq!(connack.properties.receive_maximum.map(u16::from), Some(2));
+    for round in 0..10 {
+        for number in 1..=2 {
+            client.send(Packet::Publish(publish(
+                "a",
+                &round.to_string(),
+                Q2,
+                number,
+            )));
+        }
+        for _ in 0..2 {
+            client.reason();
+        }
+        // QoS 0 is not counted.
+        client.say("a", "zero");
+        for number in 1..=2 {
+            let ack = sapwood_mqtt::codec::Ack::new(
+                crate::server::id(number),
+                sapwood_mqtt::codec::ReasonCode::Success,
+            );
+            client.send(Packet::Pubrel(ack));
+            assert_eq!(client.reason(), 0);
+        }
+    }
+    client.silent();
+}
+
+#[test]
+fn aliases_are_the_connection_s_own() {
+    // 3.3.2-7, 3.1.2-26, 3.1.2-27, 3.3.2-10, 3.3.2-12
+    let server = Server::start();
+    let mut aliased = publish("a", "x", Q0, 0);
+    aliased.topic_alias = Some(16);
+    let mut bare = publish("", "x", Q0, 0);
+    bare.topic_alias = Some(16);
+    let mut witness = server.connect("w");
+    witness.subscribe("#", Q0);
+    let mut client = server.connect("c");
+    client.send(Packet::Publish(aliased));
+    client.send(Packet::Publish(bare.clone()));
+    for _ in 0..2 {
+        let told = witness.publish();
+        // Who takes none is given none.
+        assert_eq!((told.message.topic.as_str(), told.topic_alias), ("a", None));
+    }
+    client.leave();
+    let mut client = server.connect("c");
+    client.send(Packet::Publish(bare));
+    assert_eq!(client.ends(), 0x82);
+    let mut connect = hello(Version::V5, "one");
+    connect.properties.topic_alias_maximum = Some(1);
+    let (mut one, _) = server.connect_as(connect);
+    one.subscribe("+", Q0);
+    let mut other = server.connect("o");
+    for topic in ["a", "b", "a", "b"] {
+        other.say(topic, "x");
+    }
+    let told: Vec<_> = (0..4)
+        .map(|_| one.publish())
+        .map(|told| (told.message.topic.as_str().to_owned(), told.topic_alias))
+        .collect();
+    let expected = [("a", Some(1)), ("b", None), ("", Some(1)), ("b", None)];
+    assert_eq!(
+        told,
+        expected.map(|(topic, alias)| (topic.to_owned(), alias))
+    );
+}

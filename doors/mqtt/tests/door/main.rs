@@ -4,9 +4,12 @@
     reason = "a test that can't go on has failed, and its helpers with it"
 )]
 
+mod answers;
+mod authenticating;
 mod connecting;
 mod forms;
 mod limits;
+mod old;
 mod publishing;
 mod server;
 mod sessions;

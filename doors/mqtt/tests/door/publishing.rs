@@ -4,10 +4,11 @@ use sapwood_mqtt::codec::{Ack, Packet, Publish, ReasonCode, Version};
 use sapwood_tree::OpKind;
 use sapwood_value::Value;
 
-use crate::server::{Q0, Q1, Q2, Server, hello, id, message, publish, spell, text};
+use crate::server::{Q0, Q1, Q2, Server, filter, hello, id, message, publish, spell, text};
 
 #[test]
 fn a_message_reaches_all_who_subscribe_and_is_not_kept() {
+    // 3.3.1-8, 4.3.1-1, 4.5.0-1
     let server = Server::start();
     let (mut one, mut other) = (server.connect("one"), server.connect("other"));
     one.subscribe("a/+", Q0);
@@ -23,7 +24,7 @@ fn a_message_reaches_all_who_subscribe_and_is_not_kept() {
 
 #[test]
 fn what_is_retained_is_a_record_with_its_bytes() {
-    // 3.3.1-5
+    // 3.3.1-5, 3.3.2-1
     let server = Server::start();
     let mut client = server.connect("c");
     assert_eq!(client.retain("sensors/1", "{ \"t\" : 1.50 }"), 0);
@@ -113,7 +114,7 @@ fn a_message_comes_at_the_lower_of_both_qos() {
 
 #[test]
 fn qos_2_goes_its_four_steps_on_both_sides() {
-    // 4.3.3
+    // 4.3.3-1, 4.3.3-2, 4.3.3-4, 4.3.3-8, 4.3.3-11
     let server = Server::start();
     let mut client = server.connect("c");
     client.subscribe("a", Q2);
@@ -160,7 +161,7 @@ fn who_publishes_to_nobody_is_told_so() {
 
 #[test]
 fn properties_go_from_end_to_end() {
-    // 3.3.2.3
+    // 3.3.2-4, 3.3.2-13, 3.3.2-15, 3.3.2-16, 3.3.2-17, 3.3.2-18, 3.3.2-19, 3.3.2-20
     let server = Server::start();
     let mut client = server.connect("c");
     client.subscribe("a", Q0);
@@ -226,7 +227,7 @@ fn system_topics_are_the_servers_and_their_names_are_refused() {
 
 #[test]
 fn topics_may_be_empty_levels_dots_and_spaces() {
-    // 4.7.3
+    // 4.7.3-1, 4.7.3-4
     let server = Server::start();
     let mut client = server.connect("c");
     let mut publisher = server.connect("p");
@@ -256,4 +257,18 @@ fn versions_meet_in_one_tree() {
         seen.retain(|packet| matches!(packet, Packet::Publish(_)));
         assert_eq!(seen.len(), 1, "{version:?}");
     }
+}
+
+#[test]
+fn the_longest_topic_that_a_packet_can_say_is_refused_as_a_topic() {
+    // 4.7.3-3; 3.1.1, 4.7.3-3
+    let server = Server::start();
+    let mut client = server.connect("c");
+    let long = "x".repeat(usize::from(u16::MAX));
+    assert_eq!(client.say_surely(&long, "x"), 0x90);
+    assert_eq!(client.subscribe_with(vec![filter(&long, Q0)], None), [0x8F]);
+    let level = "y".repeat(768);
+    client.subscribe(&level, Q0);
+    assert_eq!(server.connect("o").retain(&level, "x"), 0);
+    assert_eq!(client.told(), format!("{level} x q0"));
 }

@@ -258,6 +258,24 @@ impl Client {
         self.stream.write_all(&out).unwrap();
     }
 
+    /// Says bytes as they are.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// The next bytes, as they come.
+    pub(crate) fn raw(&mut self, count: usize) -> BytesMut {
+        let time = Some(Duration::from_secs(10));
+        self.stream.set_read_timeout(time).unwrap();
+        while self.inbound.len() < count {
+            let mut bytes = [0; 4096];
+            let read = self.stream.read(&mut bytes).unwrap();
+            assert!(read > 0, "the end behind {:x?}", self.inbound);
+            self.inbound.extend_from_slice(&bytes[..read]);
+        }
+        self.inbound.split_to(count)
+    }
+
     /// The next packet; none at the end of the connection.
     pub(crate) fn next(&mut self) -> Option<Packet> {
         self.next_within(Duration::from_secs(10))

@@ -11,7 +11,7 @@ use crate::server::{Q0, Q1, Q2, Server, hello, id, lasting, publish, spell};
 
 #[test]
 fn a_kept_session_finds_its_subscriptions_and_what_it_missed() {
-    // 3.1.2-5, 4.1.0-1
+    // 3.1.2-5, 3.1.2-6, 3.1.3-2, 3.2.2-3, 4.1.0-1, 4.5.0-1
     let server = Server::start();
     let (mut client, connack) = server.connect_as(lasting("c"));
     assert!(!connack.session_present);
@@ -32,6 +32,7 @@ fn a_kept_session_finds_its_subscriptions_and_what_it_missed() {
 
 #[test]
 fn in_3_1_1_a_session_that_is_not_clean_is_kept() {
+    // 3.1.1, 3.1.2-4, 3.1.2-5, 3.1.2-6, 3.2.2-1, 3.2.2-2
     let server = Server::start();
     let mut connect = hello(Version::V3_1_1, "c");
     connect.clean_start = false;
@@ -121,7 +122,7 @@ fn a_takeover_takes_the_session_along() {
 
 #[test]
 fn a_session_ends_when_its_time_is_over() {
-    // 3.1.2-23
+    // 3.1.2-23, 4.1.0-2
     let server = Server::start();
     let mut connect = lasting("c");
     connect.properties.session_expiry_s = Some(1);
@@ -160,6 +161,7 @@ fn a_client_that_leaves_may_change_how_long_it_is_kept() {
 
 #[test]
 fn a_session_without_time_ends_with_its_connection() {
+    // 3.1.2-6, 3.2.2-3, 4.1.0-2
     let server = Server::start();
     let mut connect = hello(Version::V5, "c");
     connect.clean_start = false;
@@ -214,4 +216,80 @@ fn the_longest_time_is_told_to_who_asks_for_more() {
     };
     let (_client, connack) = server.connect_as(connect);
     assert_eq!(connack.properties.session_expiry_s, Some(100));
+}
+
+#[test]
+fn a_clean_start_throws_a_session_away_and_begins_another() {
+    // 3.1.2-4, 3.1.4-4, 3.2.2-2
+    let server = Server::start();
+    let (mut client, _) = server.connect_as(lasting("c"));
+    client.subscribe("a", Q1);
+    client.leave();
+    let clean = sapwood_mqtt::codec::Connect {
+        clean_start: true,
+        ..lasting("c")
+    };
+    let (mut client, connack) = server.connect_as(clean);
+    assert!(!connack.session_present);
+    assert_eq!(server.connect("o").say_surely("a", "x"), 0x10);
+    client.subscribe("b", Q1);
+    client.leave();
+    // 3.2.2-3: it is a session like any other.
+    assert!(server.connect_as(lasting("c")).1.session_present);
+}
+
+#[test]
+fn what_waits_too_long_for_a_client_that_is_away_is_gone_and_the_rest_has_less_time() {
+    // 3.3.2-5, 3.3.2-6
+    let server = Server::start();
+    let (mut client, _) = server.connect_as(lasting("c"));
+    client.subscribe("a", Q1);
+    client.leave();
+    let mut other = server.connect("o");
+    let expiring = |payload: &str, s| {
+        let mut said = publish("a", payload, Q1, 5);
+        said.message.properties.message_expiry_s = Some(s);
+        Packet::Publish(said)
+    };
+    for (payload, s) in [("short", 1), ("long", 100)] {
+        other.send(expiring(payload, s));
+        other.reason();
+    }
+    // A record with the same time shows that it has passed.
+    let mut clock = publish("clock", "x", Q1, 6);
+    clock.retain = true;
+    clock.message.properties.message_expiry_s = Some(1);
+    other.send(Packet::Publish(clock));
+    other.reason();
+    while server.get("clock").is_some() {
+        std::thread::yield_now();
+    }
+    let (mut client, _) = server.connect_as(lasting("c"));
+    let told = client.publish();
+    assert_eq!(told.message.payload, "long");
+    let left = told.message.properties.message_expiry_s.unwrap();
+    assert!((90..100).contains(&left), "{left}");
+    client.silent();
+}
+
+#[test]
+fn releases_go_out_in_the_order_of_what_they_release() {
+    // 4.6.0-4, 4.3.3-4
+    let server = Server::start();
+    let mut client = server.connect("c");
+    client.subscribe("a", Q2);
+    let mut other = server.connect("o");
+    for number in 1..=5 {
+        other.send(Packet::Publish(publish("a", "x", Q2, number)));
+        other.reason();
+    }
+    let ids: Vec<_> = (0..5)
+        .map(|_| client.publish().packet_id.unwrap())
+        .collect();
+    for at in [3, 0, 4, 1, 2] {
+        client.send(Packet::Pubrec(Ack::new(ids[at], ReasonCode::Success)));
+    }
+    for at in [3, 0, 4, 1, 2] {
+        assert!(matches!(client.next(), Some(Packet::Pubrel(ack)) if ack.packet_id == ids[at]));
+    }
 }

@@ -1,11 +1,12 @@
 //! Shared subscriptions (4.8.2).
 
-use sapwood_mqtt::codec::SubscribeFilter;
+use sapwood_mqtt::codec::{Ack, Packet, ReasonCode, SubscribeFilter, Version};
 
-use crate::server::{Q0, Q1, Server, filter, lasting};
+use crate::server::{Q0, Q1, Q2, Server, filter, hello, lasting, publish};
 
 #[test]
 fn each_message_goes_to_one_member() {
+    // 4.8.2, 4.8.2-1, 4.8.2-3
     let server = Server::start();
     let (mut one, mut two) = (server.connect("one"), server.connect("two"));
     for member in [&mut one, &mut two] {
@@ -40,7 +41,7 @@ fn groups_and_other_subscriptions_are_told_apart() {
 
 #[test]
 fn a_group_has_no_first_state_but_is_told_changes() {
-    // 4.8.2-5
+    // 4.8.2
     let server = Server::start();
     let mut client = server.connect("c");
     client.retain("a", "1");
@@ -57,7 +58,7 @@ fn a_group_has_no_first_state_but_is_told_changes() {
 
 #[test]
 fn what_a_member_that_goes_has_not_taken_goes_to_another() {
-    // 4.8.2-4
+    // 4.8.2
     let server = Server::start();
     let (mut one, two) = (server.connect("one"), server.connect("two"));
     one.subscribe("$share/g/a", Q1);
@@ -86,4 +87,51 @@ fn a_member_that_is_there_is_told_before_one_that_is_away() {
     publisher.say_surely("a", "last");
     let (mut away, _) = server.connect_as(lasting("away"));
     assert_eq!(away.told(), "a last q1");
+}
+
+#[test]
+fn a_message_of_qos_2_that_has_gone_out_stays_with_its_member() {
+    // 4.8.2-4, 4.8.2-5
+    let server = Server::start();
+    let (mut away, _) = server.connect_as(lasting("away"));
+    away.subscribe("$share/g/a", Q2);
+    let mut publisher = server.connect("p");
+    publisher.send(Packet::Publish(publish("a", "x", Q2, 1)));
+    assert_eq!(publisher.reason(), 0);
+    let first = away.publish();
+    let mut other = server.connect("other");
+    other.subscribe("$share/g/a", Q2);
+    drop(away);
+    other.silent();
+    let (mut away, _) = server.connect_as(lasting("away"));
+    let again = away.publish();
+    assert_eq!((again.dup, again.packet_id), (true, first.packet_id));
+    // Its session ends: nobody else gets what it may have had.
+    drop(away);
+    let (mut clean, connack) = server.connect_as(hello(Version::V5, "away"));
+    assert!(!connack.session_present);
+    clean.silent();
+    other.silent();
+}
+
+#[test]
+fn what_a_member_refuses_is_nobody_s() {
+    // 4.8.2-6
+    let server = Server::start();
+    let mut one = server.connect("one");
+    one.subscribe("$share/g/a", Q1);
+    let mut publisher = server.connect("p");
+    publisher.say_surely("a", "x");
+    let told = one.publish();
+    let mut two = server.connect("two");
+    two.subscribe("$share/g/a", Q1);
+    let refused = Ack::new(
+        told.packet_id.unwrap(),
+        ReasonCode::ImplementationSpecificError,
+    );
+    one.send(Packet::Puback(refused));
+    one.silent();
+    two.silent();
+    one.leave();
+    two.silent();
 }

@@ -6,7 +6,7 @@ use sapwood_core::CoreSettings;
 use sapwood_mqtt::MqttConfig;
 use sapwood_mqtt::codec::{Connect, ReasonCode, Version, Will};
 
-use crate::server::{Q0, Q1, Server, hello, lasting, will};
+use crate::server::{Q0, Q1, Q2, Server, hello, lasting, text, will};
 
 fn with_will(connect: Connect, will: Will) -> Connect {
     Connect {
@@ -48,7 +48,7 @@ fn a_client_that_takes_its_leave_has_no_will() {
 
 #[test]
 fn a_retained_will_is_a_record() {
-    // 3.1.2-17
+    // 3.1.2-15; 3.1.1, 3.1.2-17
     let server = Server::start();
     let mut witness = server.connect("w");
     witness.subscribe("state", Q0);
@@ -132,4 +132,105 @@ fn a_will_of_a_server_that_stops_is_published() {
     assert_eq!(server.get("state"), Some("offline".into()));
     drop(server);
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_will_has_all_the_properties_of_a_message() {
+    // 3.1.2-7, 3.1.2-9, 3.1.2-14, 3.1.3-10, 3.1.3.2
+    let server = Server::start();
+    let mut witness = server.connect("w");
+    witness.subscribe("gone", Q2);
+    for qos in [Q0, Q1, Q2] {
+        let mut said = Will {
+            qos,
+            ..will("gone", "{}")
+        };
+        let properties = &mut said.message.properties;
+        properties.payload_is_text = Some(true);
+        properties.message_expiry_s = Some(100);
+        properties.content_type = Some(text("application/json"));
+        properties.response_topic = Some(text("answers"));
+        properties.correlation_data = Some("7".into());
+        for n in ["3", "1", "2"] {
+            properties.user_properties.push(&text("k"), &text(n));
+        }
+        let (client, _) = server.connect_as(with_will(hello(Version::V5, "c"), said.clone()));
+        drop(client);
+        let told = witness.publish();
+        assert_eq!((told.qos, told.retain), (qos, false));
+        assert_eq!(told.message, said.message);
+    }
+}
+
+#[test]
+fn a_will_may_be_empty_and_then_removes() {
+    // 3.1.3.4; 3.3.1-6
+    let server = Server::start();
+    let mut witness = server.connect("w");
+    witness.retain("gone", "here");
+    let empty = Will {
+        retain: true,
+        ..will("gone", "")
+    };
+    witness.subscribe("gone", Q1);
+    assert_eq!(witness.told(), "gone here q1 retain");
+    let (client, _) = server.connect_as(with_will(hello(Version::V5, "c"), empty));
+    drop(client);
+    assert_eq!(witness.told(), "gone  q1");
+    assert_eq!(server.get("gone"), None);
+}
+
+#[test]
+fn a_will_is_gone_once_it_was_published_or_the_client_took_its_leave() {
+    // 3.1.2-10
+    let server = Server::start();
+    let mut witness = server.connect("w");
+    witness.subscribe("gone", Q1);
+    let (client, _) = server.connect_as(with_will(lasting("c"), will("gone", "first")));
+    drop(client);
+    assert_eq!(witness.told(), "gone first q1");
+    // The session goes on, without one.
+    let (client, connack) = server.connect_as(lasting("c"));
+    assert!(connack.session_present);
+    drop(client);
+    let (client, _) = server.connect_as(with_will(lasting("c"), will("gone", "second")));
+    client.leave();
+    let (client, connack) = server.connect_as(lasting("c"));
+    assert!(connack.session_present);
+    drop(client);
+    server.connect("last").say_surely("gone", "last");
+    assert_eq!(witness.told(), "gone last q1");
+}
+
+#[test]
+fn a_fault_of_its_client_publishes_the_will() {
+    // 3.1.2-8, 4.13.1-1
+    let server = Server::start();
+    let mut witness = server.connect("w");
+    witness.subscribe("gone", Q1);
+    let (mut client, _) = server.connect_as(mortal("c"));
+    client.bytes(&[0x36, 6, 0, 1, b'a', 0, 1, 0]);
+    assert_eq!(client.ends(), 0x81);
+    assert_eq!(witness.told(), "gone c q1");
+}
+
+#[test]
+fn a_delayed_will_ends_with_its_session_at_the_latest() {
+    // 3.1.2-8, 3.1.3.2.2
+    let server = Server::start();
+    let mut witness = server.connect("w");
+    witness.subscribe("gone", Q1);
+    let delayed = Will {
+        delay_s: 3600,
+        ..will("gone", "late")
+    };
+    // No session: at once.
+    let (client, _) = server.connect_as(with_will(hello(Version::V5, "c"), delayed.clone()));
+    drop(client);
+    assert_eq!(witness.told(), "gone late q1");
+    let mut short = with_will(lasting("d"), delayed);
+    short.properties.session_expiry_s = Some(1);
+    let (client, _) = server.connect_as(short);
+    drop(client);
+    assert_eq!(witness.told(), "gone late q1");
 }

@@ -46,7 +46,7 @@ fn connect(level: u8, flags: u8, rest: &[u8]) -> Vec<u8> {
 
 #[test]
 fn strings_are_utf_8_without_nul() {
-    // 1.5.4-1, 1.5.4-2; 3.1.1, 1.5.3-1, 1.5.3-2
+    // 1.5.4-1, 1.5.4-2, 3.3.2-1, 4.7.3-2; 3.1.1, 1.5.3-1, 1.5.3-2, 4.7.3-2
     for (text, section) in [
         (&b"\xFF"[..], "1.5.4-1"),
         (b"\xED\xA0\x80", "1.5.4-1"),
@@ -58,6 +58,21 @@ fn strings_are_utf_8_without_nul() {
         assert_eq!(v3(&packet(0x30, &body)), (MALFORMED, section));
         body.push(0);
         assert_eq!(v5(&packet(0x30, &body)), (MALFORMED, section));
+        // 3.8.3-1, 3.10.3-1; 3.1.1, 3.8.3-1, 3.10.3-1
+        let mut filter = vec![0, 1, 0, u8::try_from(text.len()).unwrap()];
+        filter.extend(text);
+        assert_eq!(v3(&packet(0xA2, &filter)), (MALFORMED, section));
+        filter.push(0);
+        assert_eq!(v3(&packet(0x82, &filter)), (MALFORMED, section));
+        filter.insert(2, 0);
+        assert_eq!(v5(&packet(0x82, &filter)), (MALFORMED, section));
+        // 3.1.3-4, 3.1.3-11, 3.1.3-12; 3.1.1, 3.1.3-4, 3.1.3-10, 3.1.3-11
+        let field = |text: &[u8]| [&[0, u8::try_from(text.len()).unwrap()], text].concat();
+        assert_eq!(first(&connect(4, 2, &field(text))), (MALFORMED, section));
+        let will = [&[0, 0][..], &field(text), &[0, 0]].concat();
+        assert_eq!(first(&connect(4, 6, &will)), (MALFORMED, section));
+        let user = [&[0, 0][..], &field(text)].concat();
+        assert_eq!(first(&connect(4, 0x82, &user)), (MALFORMED, section));
     }
 }
 
@@ -86,7 +101,8 @@ fn both_strings_of_a_pair_are_checked() {
 
 #[test]
 fn reserved_flags_are_as_the_table_says() {
-    // 2.1.3-1; 3.1.1, 2.2.2-1, 2.2.2-2
+    // 2.1.3-1, 3.6.1-1, 3.8.1-1, 3.10.1-1, 3.14.1-1, 3.15.1-1
+    // 3.1.1, 2.2.2-1, 2.2.2-2, 3.6.1-1, 3.8.1-1, 3.10.1-1, 3.14.1-1
     for kind in [1u8, 2, 4, 5, 7, 9, 11, 12, 13] {
         assert_eq!(v5(&[kind << 4 | 1, 0]), (MALFORMED, "2.1.3-1"));
         assert_eq!(v3(&[kind << 4 | 8, 0]), (MALFORMED, "2.1.3-1"));
@@ -107,16 +123,20 @@ fn reserved_flags_are_as_the_table_says() {
 
 #[test]
 fn packet_ids_are_not_zero() {
-    // 2.2.1-3; 3.1.1, 2.3.1-1
-    for (first, body) in [
-        (0x32, &b"\0\x01a\0\0\0"[..]),
-        (0x40, b"\0\0"),
-        (0x62, b"\0\0"),
-        (0x82, b"\0\0\0\0\x01a\0"),
-        (0xA2, b"\0\0\0\0\x01a"),
+    // 2.2.1-3, 2.2.1-5, 2.2.1-6; 3.1.1, 2.3.1-1, 2.3.1-6, 2.3.1-7
+    for (first, body, section) in [
+        (0x32, &b"\0\x01a\0\0\0"[..], "2.2.1-3"),
+        (0x40, b"\0\0", "2.2.1-5"),
+        (0x50, b"\0\0", "2.2.1-5"),
+        (0x62, b"\0\0", "2.2.1-5"),
+        (0x70, b"\0\0", "2.2.1-5"),
+        (0x82, b"\0\0\0\0\x01a\0", "2.2.1-3"),
+        (0x90, b"\0\0\0\0", "2.2.1-6"),
+        (0xA2, b"\0\0\0\0\x01a", "2.2.1-3"),
+        (0xB0, b"\0\0\0\0", "2.2.1-6"),
     ] {
-        assert_eq!(v5(&packet(first, body)), (PROTOCOL, "2.2.1-3"));
-        assert_eq!(v3(&packet(first, body)), (PROTOCOL, "2.2.1-3"));
+        assert_eq!(v5(&packet(first, body)), (PROTOCOL, section));
+        assert_eq!(v3(&packet(first, body)), (PROTOCOL, section));
     }
 }
 
@@ -154,7 +174,7 @@ fn properties_that_may_not_be_zero_are_not() {
 
 #[test]
 fn the_first_packet_is_connect() {
-    // 3.1.0-1, refused by its first byte; CVE-2021-28166, CVE-2023-0809
+    // 3.1.0-1, refused by its first byte; 3.1.1, 3.1.0-1; CVE-2021-28166, CVE-2023-0809
     for kind in (0..=15u8).filter(|kind| *kind != 1) {
         assert_eq!(first(&[kind << 4]), (PROTOCOL, "3.1.0-1"));
     }
@@ -190,7 +210,8 @@ fn the_flags_of_connect_agree_with_each_other() {
 
 #[test]
 fn connect_has_all_that_its_flags_say_and_no_more() {
-    // 3.1.2-9, 3.1.2-17, 3.1.2-19; 3.1.1, 3.1.2-9, 3.1.2-19, 3.1.2-21
+    // 3.1.2-9, 3.1.2-16, 3.1.2-17, 3.1.2-18, 3.1.2-19, 3.1.3-1, 3.1.3-3, 3.1.4-1
+    // 3.1.1, 3.1.2-9, 3.1.2-11, 3.1.2-18, 3.1.2-19, 3.1.2-20, 3.1.2-21, 3.1.3-1, 3.1.3-3
     for flags in [0x04, 0x80, 0xC0] {
         assert_eq!(first(&connect(4, flags, &[0, 0])), (MALFORMED, "4.13.1"));
         assert_eq!(first(&connect(5, flags, &[0, 0, 0])), (MALFORMED, "4.13.1"));
@@ -232,7 +253,7 @@ fn a_packet_above_the_limit_is_refused_by_its_head() {
 
 #[test]
 fn publish_has_a_qos_and_dup_only_with_one() {
-    // 3.3.1-2, 3.3.1-4; 3.1.1, the same
+    // 3.3.1-2, 3.3.1-4; 3.1.1, 3.3.1-2, 3.3.1-4
     let publish = |first: u8| packet(first, &[0, 1, b'a', 0, 1, 0]);
     assert_eq!(v5(&publish(0x36)), (MALFORMED, "3.3.1-4"));
     assert_eq!(v3(&publish(0x36)), (MALFORMED, "3.3.1-4"));
@@ -242,7 +263,7 @@ fn publish_has_a_qos_and_dup_only_with_one() {
 
 #[test]
 fn topic_names_have_no_wildcards() {
-    // 3.3.2-2, 4.7.0-1; CVE-2017-7653
+    // 3.3.2-2, 4.7.0-1; 3.1.1, 3.3.2-2, 4.7.1-1; CVE-2017-7653
     for topic in [b'+', b'#'] {
         assert_eq!(v5(&packet(0x30, &[0, 1, topic, 0])), (0x90, "3.3.2-2"));
         assert_eq!(v3(&packet(0x30, &[0, 1, topic])), (0x90, "3.3.2-2"));
@@ -263,9 +284,11 @@ fn a_topic_is_there_or_an_alias_stands_for_it() {
 
 #[test]
 fn reason_codes_are_those_of_their_packet() {
-    // 3.4.2-1, 3.15.2-1, 2.4
+    // 3.4.2-1, 3.5.2-1, 3.6.2-1, 3.7.2-1, 3.15.2-1, 2.4
     assert_eq!(v5(&packet(0x40, &[0, 1, 0x92])), (PROTOCOL, "3.4.2-1"));
-    assert_eq!(v5(&packet(0x62, &[0, 1, 0x80])), (PROTOCOL, "3.4.2-1"));
+    assert_eq!(v5(&packet(0x50, &[0, 1, 0x92])), (PROTOCOL, "3.5.2-1"));
+    assert_eq!(v5(&packet(0x62, &[0, 1, 0x80])), (PROTOCOL, "3.6.2-1"));
+    assert_eq!(v5(&packet(0x70, &[0, 1, 0x10])), (PROTOCOL, "3.7.2-1"));
     assert_eq!(v5(&packet(0x40, &[0, 1, 0x55])), (MALFORMED, "2.4"));
     assert_eq!(v5(&packet(0xF0, &[0x80, 0])), (PROTOCOL, "3.15.2-1"));
     // 3.2.2-8, 3.9.3-2, 3.11.3-2, 3.14.2-1; 3.1.1, 3.9.3-2
@@ -300,7 +323,7 @@ fn subscribe_has_a_filter_and_known_options() {
 
 #[test]
 fn unsubscribe_has_a_filter() {
-    // 3.10.3-2
+    // 3.10.3-2; 3.1.1, 3.10.3-2
     assert_eq!(v5(&packet(0xA2, &[0, 1, 0])), (PROTOCOL, "3.10.3-2"));
     assert_eq!(v3(&packet(0xA2, &[0, 1])), (PROTOCOL, "3.10.3-2"));
 }
@@ -321,7 +344,7 @@ fn filters_in_a_packet_are_limited() {
 
 #[test]
 fn pings_are_empty() {
-    // 3.12.2, 3.12.3
+    // 3.12.2, 3.12.3, 3.13, and 3.14 in 3.1.1
     assert_eq!(v5(&packet(0xC0, &[0])), (MALFORMED, "4.13.1"));
     assert_eq!(v3(&packet(0xD0, &[0])), (MALFORMED, "4.13.1"));
     assert_eq!(v3(&packet(0xE0, &[0])), (MALFORMED, "4.13.1"));

@@ -55,7 +55,7 @@ impl Machine {
         let may = matches!(flying.stage, Stage::Sent | Stage::Ready { dup: true });
         if flying.qos != Qos::AtLeastOnce || !may {
             return Err(Fault::protocol(
-                "4.3.2-3",
+                "3.3.4-1",
                 "PUBACK for what was not sent at QoS 1",
             ));
         }
@@ -108,7 +108,7 @@ impl Machine {
             return Ok(());
         };
         let wrong = Err(Fault::protocol(
-            "4.3.3-3",
+            "3.3.4-1",
             "PUBREC for what was not sent at QoS 2",
         ));
         match flying.stage {
@@ -152,7 +152,7 @@ impl Machine {
             return Ok(());
         };
         if flying.stage != Stage::Released {
-            return Err(Fault::protocol("4.3.3-5", "PUBCOMP before PUBREL"));
+            return Err(Fault::protocol("4.3.3-11", "PUBCOMP before PUBREL"));
         }
         self.done(at, now, out);
         Ok(())

@@ -96,7 +96,7 @@ fn an_assigned_name_is_told() {
 
 #[test]
 fn extended_authentication_is_not_there_yet() {
-    // 4.12.0-1
+    // 4.12.0-1, 4.12.0-4
     let mut connect = hello(Version::V5);
     connect.properties.authentication_method = Some(text("SCRAM"));
     assert_eq!(answer(connect), ["CONNACK 0x8c", "close"]);
@@ -127,7 +127,7 @@ fn a_fault_in_connect_is_answered_where_the_version_has_words() {
 
 #[test]
 fn a_refused_client_is_told_why_and_leaves_nothing() {
-    // 3.2.2-6, 3.2.2-7; its will never fires
+    // 3.2.2-6, 3.2.2-7; 3.1.1, 3.2.2-6; its will never fires
     for (version, reason, expected) in [
         (
             Version::V5,

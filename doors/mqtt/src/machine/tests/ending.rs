@@ -23,7 +23,7 @@ fn with_will(version: Version, delay_s: u32, session_expiry_s: u32) -> Dialogue 
 
 #[test]
 fn silence_of_one_and_a_half_keep_alives_ends_the_connection() {
-    // 3.1.2-22; 3.1.1, 3.1.2-24
+    // 3.1.2-22, 3.2.2-22; 3.1.1, 3.1.2-24
     for (version, expected) in [
         (Version::V5, &["DISCONNECT 0x8d", "close"][..]),
         (Version::V3_1_1, &["close"]),
@@ -52,7 +52,7 @@ fn a_keep_alive_of_zero_is_none() {
 
 #[test]
 fn the_servers_keep_alive_holds() {
-    // 3.2.2-21
+    // 3.1.2-21, 3.2.2-21
     let settings = Settings {
         keep_alive_s_max: Some(10),
         ..Settings::default()
@@ -133,7 +133,7 @@ fn a_clean_session_of_3_ends_with_its_connection_and_another_one_later() {
 
 #[test]
 fn nothing_goes_out_behind_the_end() {
-    // 3.14.4-1
+    // 3.14.4-1, 3.14.4-2, 3.14.0-1
     let mut dialogue = Dialogue::connected(Version::V5);
     dialogue.client(publish("a", Q1, 1));
     assert_eq!(

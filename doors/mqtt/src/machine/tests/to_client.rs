@@ -31,7 +31,7 @@ fn qos_1_is_in_flight_until_puback() {
 
 #[test]
 fn qos_2_goes_in_two_steps() {
-    // 4.3.3-4, 4.3.3-6
+    // 4.3.3-1, 4.3.3-4, 4.3.3-5, 4.3.3-6
     let mut dialogue = Dialogue::connected(Version::V5);
     assert_eq!(dialogue.tell("a", Q2), ["PUBLISH a q2 1"]);
     assert_eq!(dialogue.client(pubrec(1)), ["PUBREL 1"]);
@@ -46,7 +46,7 @@ fn qos_2_goes_in_two_steps() {
 
 #[test]
 fn an_answer_to_the_wrong_step_ends_the_connection() {
-    // 4.3.2, 4.3.3
+    // 3.3.4-1, 4.3.2-3, 4.3.3-3, 4.3.3-11
     for (qos, packet) in [
         (Q2, puback(1)),
         (Q1, pubrec(1)),
@@ -74,7 +74,7 @@ fn a_client_that_does_not_want_a_message_is_done_with_it() {
 
 #[test]
 fn no_more_are_in_flight_than_the_client_takes() {
-    // 3.3.4-9, 4.9.0-2
+    // 3.3.4-9, 3.3.4-10, 4.9.0-1, 4.9.0-2
     let mut dialogue = taking(2);
     dialogue.tell("a", Q1);
     dialogue.tell("b", Q2);
@@ -118,7 +118,7 @@ fn messages_keep_their_order_whatever_their_qos() {
 
 #[test]
 fn packet_ids_in_use_are_passed_over() {
-    // 2.2.1-4
+    // 2.2.1-4, 4.3.2-1
     let mut dialogue = taking(2);
     dialogue.tell("stays", Q1);
     for _ in 0..2 * u32::from(u16::MAX) {
@@ -466,4 +466,60 @@ fn the_short_way_writes_what_the_long_one_does_and_overtakes_nothing() {
             .write_now(&published, false, &[], now, &mut written),
         None
     );
+}
+
+#[test]
+fn words_that_would_make_an_answer_too_large_are_left_out() {
+    // 3.4.2-2, 3.4.2-3, 3.5.2-2, 3.5.2-3, 3.6.2-2, 3.6.2-3, 3.7.2-2, 3.7.2-3, 3.9.2-1, 3.9.2-2, 3.11.2-1, 3.11.2-2
+    // 3.14.2-2, 3.14.2-3, 3.14.2-4, 3.2.2-19, 3.2.2-20
+    use crate::codec::{Suback, Unsuback};
+    let long = text(&"because ".repeat(9));
+    let mut properties = AckProperties {
+        reason_string: Some(long.clone()),
+        ..AckProperties::default()
+    };
+    properties.user_properties.push(&long, &long);
+    let ack = Ack {
+        properties: properties.clone(),
+        ..ack(1, ReasonCode::Success)
+    };
+    let mut disconnect = DisconnectProperties {
+        reason_string: Some(long.clone()),
+        ..DisconnectProperties::default()
+    };
+    disconnect.user_properties.push(&long, &long);
+    let reasons = vec![ReasonCode::Success];
+    let (packet_id, said) = (id(1), properties);
+    for packet in [
+        Packet::Puback(ack.clone()),
+        Packet::Pubrec(ack.clone()),
+        Packet::Pubrel(ack.clone()),
+        Packet::Pubcomp(ack),
+        Packet::Suback(Suback {
+            packet_id,
+            properties: said.clone(),
+            reasons: reasons.clone(),
+        }),
+        Packet::Unsuback(Unsuback {
+            packet_id,
+            properties: said,
+            reasons,
+        }),
+        Packet::Disconnect(Disconnect {
+            reason: ReasonCode::ServerBusy,
+            properties: disconnect,
+        }),
+    ] {
+        for (bytes_max, kept) in [(300, true), (60, false)] {
+            let connect = client(9, 0, bytes_max);
+            let mut dialogue = Dialogue::with(Settings::default(), connect, Accepted::default());
+            let mut out = Vec::new();
+            dialogue.machine.send(packet.clone(), &mut out);
+            let [Action::Send(sent)] = &*out else {
+                panic!("{out:?}");
+            };
+            assert_eq!(*sent == packet, kept, "{sent:?}");
+            assert!(encoded_len(sent, Version::V5).unwrap() <= bytes_max as usize);
+        }
+    }
 }
