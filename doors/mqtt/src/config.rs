@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::DecodeLimits;
 use crate::machine::Settings;
 use crate::rules::{AcceptRule, PayloadRule};
+use crate::subscriptions::SubscriptionLimits;
 
 /// `[mqtt]` in sapwood.toml.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,13 @@ pub struct MqttConfig {
     pub filters_max: usize,
     /// Most subscriptions of one session. More are answered 0x97.
     pub subscriptions_max: usize,
+    /// Longest query of a subscription, in bytes. A longer one is answered 0x83.
+    pub query_bytes_max: usize,
+    /// Most conditions in a query. More are answered 0x83.
+    pub query_terms_max: usize,
+    /// Topics that a session is known to hold by its queries. Beyond them, a record that changes and does not match is told as a
+    /// removal, whether it matched before or not.
+    pub query_topics_max: usize,
     /// Unacknowledged messages of QoS 1 and 2 that a client may have sent (5.0's receive maximum). More end the connection with 0x93.
     pub receive_maximum: u16,
     /// Unacknowledged messages of QoS 1 and 2 toward a client, if it takes that many.
@@ -81,6 +89,9 @@ impl Default for MqttConfig {
             connect_timeout_s: 10,
             filters_max: 100,
             subscriptions_max: 1000,
+            query_bytes_max: 4096,
+            query_terms_max: 64,
+            query_topics_max: 10_000,
             receive_maximum: 20,
             in_flight_max: 20,
             queued_max: 1000,
@@ -117,6 +128,18 @@ impl MqttConfig {
             close_on_refused_publish: self.close_on_refused_publish,
             paths,
             ..Settings::default()
+        }
+    }
+
+    /// What a session may subscribe to.
+    pub(crate) fn subscription_limits(&self) -> SubscriptionLimits {
+        SubscriptionLimits {
+            subscriptions_max: self.subscriptions_max,
+            query: sapwood_tree::QueryLimits {
+                bytes_max: self.query_bytes_max,
+                terms_max: self.query_terms_max,
+            },
+            query_topics_max: self.query_topics_max,
         }
     }
 

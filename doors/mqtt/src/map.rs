@@ -165,6 +165,14 @@ fn content(event: &Event) -> (Bytes, MessageProperties) {
     (bytes, properties)
 }
 
+/// That what was told at a topic is gone.
+pub(crate) fn removal(said: &Message) -> Message {
+    Message {
+        topic: said.topic.clone(),
+        ..Message::default()
+    }
+}
+
 /// What an event that `said` tells says in a format; none if it is no data, or in that format already.
 pub(crate) fn in_format(event: &Event, said: &Message, format: Format) -> Option<Message> {
     let value = value(event).filter(|value| !matches!(value, Value::Bytes(_)))?;

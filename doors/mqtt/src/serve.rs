@@ -544,20 +544,26 @@ impl Client {
             return;
         };
         let kept = &mut *joined.kept;
+        let limits = self.site.config.subscription_limits();
         let mut reasons = Vec::with_capacity(subscribing.subscriptions.len());
+        let mut words = None;
         for asked in subscribing.subscriptions {
             let reader = self.site.figures.reader(asked.text.as_str());
-            reasons.push(kept.subscriptions.add(
+            let added = kept.subscriptions.add(
                 asked,
                 subscribing.subscription_id,
                 reader,
                 &mut kept.session,
                 &kept.database,
-                self.site.config.subscriptions_max,
-            ));
+                &limits,
+            );
+            reasons.push(added.unwrap_or_else(|not| {
+                words = not.words.or(words.take());
+                not.reason
+            }));
         }
         self.machine
-            .subscribed(subscribing.tag, &reasons, &mut self.actions);
+            .subscribed_saying(subscribing.tag, &reasons, words, &mut self.actions);
     }
 
     fn unsubscribe(&mut self, unsubscribing: &Unsubscribing) {

@@ -17,6 +17,8 @@ pub(crate) enum Shape {
     AsItIs,
     /// In this format, if it is data.
     Data(Format),
+    /// As if nothing were there any more: to who is told no more what is there.
+    Removal,
 }
 
 /// What an event is to MQTT; it lives with the event.
@@ -27,12 +29,13 @@ struct Said {
     others: OnceLock<Box<Others>>,
 }
 
-/// In the formats of data.
+/// In the formats of data, and as a removal.
 #[derive(Default)]
 struct Others {
     json: OnceLock<Arc<Published>>,
     cbor: OnceLock<Arc<Published>>,
     msgpack: OnceLock<Arc<Published>>,
+    removal: OnceLock<Arc<Published>>,
 }
 
 /// The message that an event is to MQTT in a shape; none if it is none, or can't be said there. Its time, if it has one,
@@ -43,18 +46,22 @@ pub(crate) fn published(event: &Event, shape: Shape, now: Instant) -> Option<Arc
         others: OnceLock::new(),
     });
     let plain = said.plain.as_ref()?;
-    let Shape::Data(format) = shape else {
-        return Some(Arc::clone(plain));
+    let others = || said.others.get_or_init(Box::default);
+    let in_format = |slot: &OnceLock<Arc<Published>>, format| {
+        let make = || match map::in_format(event, plain.message(), format) {
+            Some(message) => Arc::new(plain.with(message)),
+            None => Arc::clone(plain),
+        };
+        Arc::clone(slot.get_or_init(make))
     };
-    let others = said.others.get_or_init(Box::default);
-    let slot = match format {
-        Format::Json => &others.json,
-        Format::Cbor => &others.cbor,
-        Format::MessagePack => &others.msgpack,
-    };
-    let made = slot.get_or_init(|| match map::in_format(event, plain.message(), format) {
-        Some(message) => Arc::new(plain.with(message)),
-        None => Arc::clone(plain),
-    });
-    Some(Arc::clone(made))
+    Some(match shape {
+        Shape::AsItIs => Arc::clone(plain),
+        Shape::Data(Format::Json) => in_format(&others().json, Format::Json),
+        Shape::Data(Format::Cbor) => in_format(&others().cbor, Format::Cbor),
+        Shape::Data(Format::MessagePack) => in_format(&others().msgpack, Format::MessagePack),
+        Shape::Removal => {
+            let removal = || Arc::new(Published::new(map::removal(plain.message()), now));
+            Arc::clone(others().removal.get_or_init(removal))
+        }
+    })
 }

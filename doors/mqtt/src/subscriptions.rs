@@ -1,11 +1,14 @@
 //! A session's subscriptions: what comes by which of them, and how.
 
+mod held;
+
 use std::sync::Arc;
 
 use sapwood_core::{
-    Claims, Database, Event, EventKind, Limits, Session, Start, WatchError, WatchId, WatchSpec,
+    Claims, Database, Event, EventKind, EventValue, Limits, Session, Start, WatchError, WatchId,
+    WatchSpec,
 };
-use sapwood_tree::{FilterIndex, Path};
+use sapwood_tree::{FilterIndex, Path, Query, QueryErrorKind, QueryLimits};
 
 use crate::codec::{Qos, ReasonCode, RetainHandling, SubscriptionId, Text};
 use crate::machine::{Accept, Subscription, SubscriptionIds};
@@ -13,11 +16,39 @@ use crate::map;
 use crate::rules::Preferred;
 use crate::shared::Shape;
 
+use held::Held;
+
 /// With more subscriptions than this, those that match a topic are found by an index.
 const INDEXED: usize = 16;
 
 /// How many watches that only tell a first state again are kept at most.
 const AGAIN_MAX: usize = 32;
+
+/// What a session may subscribe to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SubscriptionLimits {
+    pub(crate) subscriptions_max: usize,
+    pub(crate) query: QueryLimits,
+    /// Topics that it is known to hold by its queries.
+    pub(crate) query_topics_max: usize,
+}
+
+/// Why a subscription is not taken.
+#[derive(Debug)]
+pub(crate) struct NotTaken {
+    pub(crate) reason: ReasonCode,
+    /// More about it, for the client.
+    pub(crate) words: Option<Text>,
+}
+
+impl From<ReasonCode> for NotTaken {
+    fn from(reason: ReasonCode) -> Self {
+        Self {
+            reason,
+            words: None,
+        }
+    }
+}
 
 /// All subscriptions of a session.
 #[derive(Debug, Default)]
@@ -31,6 +62,11 @@ pub(crate) struct Subscriptions {
     preferred: Preferred,
     /// Whether a subscription has ever said it.
     any_accept: bool,
+    /// Whether there ever was a query.
+    any_query: bool,
+    /// What was told by queries.
+    held: Held,
+    held_max: usize,
     /// Watches beside a subscription's own that tell its first state again; which subscription.
     again: Vec<(WatchId, WatchId)>,
 }
@@ -40,10 +76,18 @@ struct Entry {
     watch: WatchId,
     id: Option<SubscriptionId>,
     asked: Subscription,
+    query: Option<Box<Query>>,
     /// Whether its first state is all that it has told, and that was not empty.
     told_first_only: bool,
     /// Held while it is one to the server's reports.
     _reader: Option<Arc<()>>,
+}
+
+impl Entry {
+    /// Whether it is told what its own client wrote, or somebody else did.
+    fn takes(&self, is_own: bool) -> bool {
+        !(is_own && self.asked.no_local)
+    }
 }
 
 /// A first state on its way.
@@ -88,10 +132,13 @@ impl Subscriptions {
         reader: Option<Arc<()>>,
         session: &mut Session,
         database: &Database,
-        max: usize,
-    ) -> ReasonCode {
+        limits: &SubscriptionLimits,
+    ) -> Result<ReasonCode, NotTaken> {
         let granted = granted(asked.qos);
+        let query = query_of(&asked, &limits.query)?;
         self.any_accept |= asked.accept != Accept::Unsaid;
+        self.any_query |= query.is_some();
+        self.held_max = limits.query_topics_max;
         let same = |entry: &Entry| entry.asked.text == asked.text;
         let first = self.all.iter().position(same);
         let known = first.and_then(|at| self.all.get_mut(at));
@@ -99,22 +146,24 @@ impl Subscriptions {
             let again =
                 asked.retain_handling == RetainHandling::Send && asked.filter.share.is_none();
             let watch = entry.watch;
-            (entry.asked, entry.id) = (asked, id);
+            match (&entry.query, &query) {
+                (_, None) => self.held.end(watch),
+                (None, Some(_)) => self.held.forget(watch),
+                (Some(_), Some(_)) => {}
+            }
+            (entry.asked, entry.id, entry.query) = (asked, id, query);
             let spec = WatchSpec::Topic(entry.asked.filter.filter.clone());
             if again {
                 self.tell_again(watch, spec, session, database);
             }
-            return granted;
+            return Ok(granted);
         }
-        if self.all.len() >= max {
+        if self.all.len() >= limits.subscriptions_max {
             Limits::met("mqtt.subscriptions_max");
-            return ReasonCode::QuotaExceeded;
+            return Err(ReasonCode::QuotaExceeded.into());
         }
         let (spec, start) = watch_of(&asked);
-        let watch = match watch(&spec, &start, session) {
-            Ok(watch) => watch,
-            Err(reason) => return reason,
-        };
+        let watch = watch(&spec, &start, session)?;
         if start == Start::State {
             self.first.push(First {
                 watch,
@@ -130,11 +179,12 @@ impl Subscriptions {
             watch,
             id,
             asked,
+            query,
             told_first_only: false,
             _reader: reader,
         };
         self.all.insert(at, entry);
-        granted
+        Ok(granted)
     }
 
     /// Has the first state of a subscription told once more, by a watch beside its own: what its own is told meanwhile
@@ -170,6 +220,7 @@ impl Subscriptions {
         let entry = self.all.remove(at);
         self.index.remove(&entry.asked.filter.filter, &entry.watch);
         session.unwatch(entry.watch);
+        self.held.end(entry.watch);
         self.first.retain(|first| first.watch != entry.watch);
         let again = self.again.extract_if(.., |(_, of)| *of == entry.watch);
         for (watch, _) in again.collect::<Vec<_>>() {
@@ -199,23 +250,11 @@ impl Subscriptions {
         if event.kind != EventKind::Message
             && let Some(retain) = self.is_first(watch, event)
         {
-            let owner = self.owner(watch);
-            let entry = self.entry_mut(owner)?;
-            entry.told_first_only |= retain;
-            let how = How {
-                qos: published.min(entry.asked.qos),
-                retain,
-                ids: entry.id.map_or(SubscriptionIds::None, SubscriptionIds::One),
-                first: true,
-                shape: Shape::AsItIs,
-            };
-            let accept = entry.asked.accept;
-            let shape = self.shape(accept, &event.path);
-            let how = How { shape, ..how };
+            let how = self.first(self.owner(watch), event, published, retain);
             if event.version.is_some() {
                 self.has_told_again(watch, session);
             }
-            return Some(how);
+            return how;
         }
         if event.kind != EventKind::Message
             && let Some(entry) = self.entry_mut(watch)
@@ -224,6 +263,76 @@ impl Subscriptions {
         }
         let own = event.origin == Some(session.id());
         self.live(watch, event, published, own)
+    }
+
+    /// How an event of a subscription's first state goes out.
+    fn first(&mut self, by: WatchId, event: &Event, published: Qos, retain: bool) -> Option<How> {
+        let verdict = self.judge(by, event);
+        let entry = self.entry_mut(by)?;
+        entry.told_first_only |= retain;
+        let how = How {
+            qos: published.min(entry.asked.qos),
+            retain: retain && verdict == Verdict::Tells,
+            ids: entry.id.map_or(SubscriptionIds::None, SubscriptionIds::One),
+            first: true,
+            shape: Shape::AsItIs,
+        };
+        let accept = entry.asked.accept;
+        let shape = self.shape(accept, &event.path, verdict)?;
+        Some(How { shape, ..how })
+    }
+
+    /// What a subscription's query makes of an event; what it has told is remembered.
+    fn judge(&mut self, by: WatchId, event: &Event) -> Verdict {
+        let Some(query) = self.entry(by).and_then(|entry| entry.query.as_deref()) else {
+            return Verdict::Tells;
+        };
+        let matches = match event.value() {
+            EventValue::Value(value) => query.matches(value),
+            EventValue::Absent | EventValue::Entries(_) => false,
+        };
+        match event.kind {
+            EventKind::Message if matches => Verdict::Tells,
+            EventKind::Message => Verdict::Skips,
+            _ if matches => {
+                self.held.insert(by, &event.path, self.held_max);
+                Verdict::Tells
+            }
+            _ if !self.held.remove(by, &event.path) => Verdict::Skips,
+            EventKind::Delete => Verdict::Tells,
+            _ => Verdict::Removes,
+        }
+    }
+
+    /// What the queries of all subscriptions that match make of an event. The others tell it as it is.
+    fn judge_all(&mut self, watch: WatchId, event: &Event, is_own: bool) -> Verdicts {
+        let mut matching = Vec::new();
+        let mut each = |entry: &Entry| {
+            matching.push((entry.watch, entry.query.is_some(), entry.takes(is_own)));
+        };
+        match self.entry(watch) {
+            // What a group is told is one member's, and no query's.
+            Some(entry) if entry.asked.filter.share.is_some() => return Verdicts::default(),
+            Some(entry) if self.all.len() == 1 => each(entry),
+            _ => self.for_each_match(&event.path, each),
+        }
+        let mut verdicts = Verdicts {
+            judged: Vec::new(),
+            wanted: Verdict::Removes,
+        };
+        for (by, is_query, takes) in matching {
+            let verdict = if is_query {
+                let verdict = self.judge(by, event);
+                verdicts.judged.push((by, verdict));
+                verdict
+            } else {
+                Verdict::Tells
+            };
+            if takes && verdict == Verdict::Tells {
+                verdicts.wanted = Verdict::Tells;
+            }
+        }
+        verdicts
     }
 
     /// The watch of the subscription that a watch belongs to.
@@ -240,18 +349,27 @@ impl Subscriptions {
         }
     }
 
-    fn live(&self, watch: WatchId, event: &Event, published: Qos, is_own: bool) -> Option<How> {
+    fn live(&mut self, watch: WatchId, event: &Event, published: Qos, is_own: bool) -> Option<How> {
         let retained = map::is_retained(event);
-        let takes = |entry: &Entry| !(is_own && entry.asked.no_local);
+        let verdicts = if self.any_query {
+            self.judge_all(watch, event, is_own)
+        } else {
+            Verdicts::default()
+        };
+        let takes = |entry: &Entry| entry.takes(is_own) && verdicts.takes(entry);
+        let verdict = verdicts.wanted;
         if let Some(entry) = self.entry(watch)
             && (entry.asked.filter.share.is_some() || self.all.len() == 1)
         {
-            return takes(entry).then(|| How {
+            if !takes(entry) {
+                return None;
+            }
+            return Some(How {
                 qos: published.min(entry.asked.qos),
                 retain: retained && entry.asked.retain_as_published,
                 ids: entry.id.map_or(SubscriptionIds::None, SubscriptionIds::One),
                 first: false,
-                shape: self.shape(entry.asked.accept, &event.path),
+                shape: self.shape(entry.asked.accept, &event.path, verdict)?,
             });
         }
         let mut longest: Option<&Entry> = None;
@@ -286,13 +404,20 @@ impl Subscriptions {
             [one] => SubscriptionIds::One(one),
             _ => SubscriptionIds::Many(ids.into()),
         };
-        let shape = self.shape(longest?.asked.accept, &event.path);
+        let shape = self.shape(longest?.asked.accept, &event.path, verdict)?;
         how.map(|how| How { ids, shape, ..how })
     }
 
-    fn shape(&self, accept: Accept, topic: &Path) -> Shape {
-        let format = self.preferred.format(accept, topic);
-        format.map_or(Shape::AsItIs, Shape::Data)
+    /// In which shape an event goes out; none if it does not.
+    fn shape(&self, accept: Accept, topic: &Path, verdict: Verdict) -> Option<Shape> {
+        match verdict {
+            Verdict::Tells => {
+                let format = self.preferred.format(accept, topic);
+                Some(format.map_or(Shape::AsItIs, Shape::Data))
+            }
+            Verdict::Removes => Some(Shape::Removal),
+            Verdict::Skips => None,
+        }
     }
 
     /// The subscriptions whose filter matches and is not shared.
@@ -354,6 +479,58 @@ impl Subscriptions {
             until: newest(database),
             retain,
         });
+    }
+}
+
+/// What a query makes of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Verdict {
+    /// It matches, or goes while the client holds it.
+    #[default]
+    Tells,
+    /// It matched before, as far as is known, and does no longer.
+    Removes,
+    /// It does not match, and did not.
+    Skips,
+}
+
+/// What the queries of several subscriptions make of an event.
+#[derive(Debug, Default)]
+struct Verdicts {
+    judged: Vec<(WatchId, Verdict)>,
+    /// What is told in the end: where any tells it as it is, the others say nothing.
+    wanted: Verdict,
+}
+
+impl Verdicts {
+    fn takes(&self, entry: &Entry) -> bool {
+        let verdict = self.judged.iter().find(|(by, _)| *by == entry.watch);
+        verdict.map_or(Verdict::Tells, |(_, verdict)| *verdict) == self.wanted
+    }
+}
+
+/// What a subscription's query says.
+fn query_of(asked: &Subscription, limits: &QueryLimits) -> Result<Option<Box<Query>>, NotTaken> {
+    let refused = |words: String| NotTaken {
+        reason: ReasonCode::ImplementationSpecificError,
+        words: Text::new(&words).ok(),
+    };
+    let Some(text) = &asked.query else {
+        return Ok(None);
+    };
+    if asked.filter.share.is_some() {
+        return Err(refused("query: not in a shared subscription".to_owned()));
+    }
+    match Query::parse(text.as_str(), limits) {
+        Ok(query) => Ok(Some(Box::new(query))),
+        Err(error) => {
+            match error.kind {
+                QueryErrorKind::TooLong(_) => Limits::met("mqtt.query_bytes_max"),
+                QueryErrorKind::TooMany(_) => Limits::met("mqtt.query_terms_max"),
+                _ => {}
+            }
+            Err(refused(format!("query: {error}")))
+        }
     }
 }
 

@@ -19,6 +19,8 @@ const LEAST: &[(&str, &str, u64)] = &[
     ("mqtt", "connect_bytes_max", 64),
     ("mqtt", "connect_timeout_s", 1),
     ("mqtt", "filters_max", 1),
+    ("mqtt", "query_bytes_max", 1),
+    ("mqtt", "query_terms_max", 1),
     ("mqtt", "receive_maximum", 1),
     ("mqtt", "in_flight_max", 1),
     ("mqtt", "outbound_bytes_max", 1),

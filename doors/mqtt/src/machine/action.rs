@@ -106,6 +106,8 @@ pub struct Subscription {
     pub retain_handling: RetainHandling,
     /// In which format data is to come.
     pub accept: Accept,
+    /// Which records and messages are to come, as sent (user property `query`); none for all.
+    pub query: Option<Text>,
 }
 
 /// Subscriptions that a client wants no longer.

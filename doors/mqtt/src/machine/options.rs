@@ -2,7 +2,6 @@
 
 use sapwood_value::Format;
 
-use super::Settings;
 use crate::codec::{Text, UserProperties};
 
 /// In which format a client wants what is data (user property `accept`, on CONNECT or SUBSCRIBE).
@@ -21,6 +20,7 @@ pub enum Accept {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Options {
     pub(super) accept: Accept,
+    pub(super) query: Option<Text>,
 }
 
 impl Options {
@@ -28,10 +28,22 @@ impl Options {
     ///
     /// # Errors
     /// What can't be served, in words for the client.
-    pub(super) fn read(properties: &UserProperties, _settings: &Settings) -> Result<Self, Text> {
+    pub(super) fn read(properties: &UserProperties) -> Result<Self, Text> {
         Ok(Self {
             accept: accept(properties)?,
+            query: query(properties)?,
         })
+    }
+}
+
+/// The user property `query`; what it means is the door's to say.
+fn query(properties: &UserProperties) -> Result<Option<Text>, Text> {
+    let is_query = |(name, value): (Text, Text)| (name.as_str() == "query").then_some(value);
+    let mut queries = properties.iter().filter_map(is_query);
+    let query = queries.next();
+    match queries.next() {
+        None => Ok(query.map(|query| query.detached())),
+        Some(_) => Err(words("query: more than one; join them by &")),
     }
 }
 

@@ -40,7 +40,7 @@ impl Machine {
             self.suback(packet_id, reasons, None, out);
             return Ok(());
         }
-        let options = Options::read(&subscribe.properties.user_properties, &self.settings);
+        let options = Options::read(&subscribe.properties.user_properties);
         let mut reasons = Vec::with_capacity(count);
         let mut subscriptions = Vec::with_capacity(count);
         for filter in subscribe.filters {
@@ -95,6 +95,7 @@ impl Machine {
             qos: asked.qos,
             retain_handling: asked.retain_handling,
             accept: options.accept,
+            query: options.query.clone(),
         }))
     }
 
@@ -161,6 +162,20 @@ impl Machine {
 
     /// How the subscriptions of a [`Subscribing`] went, in its order: the QoS granted, or a failure.
     pub fn subscribed(&mut self, tag: Tag, reasons: &[ReasonCode], out: &mut Vec<Action>) {
+        self.finish(tag, reasons, out);
+    }
+
+    /// As [`subscribed`](Self::subscribed), with words on why not.
+    pub fn subscribed_saying(
+        &mut self,
+        tag: Tag,
+        reasons: &[ReasonCode],
+        words: Option<Text>,
+        out: &mut Vec<Action>,
+    ) {
+        if let Some(request) = self.requests.iter_mut().find(|request| request.tag == tag) {
+            request.words = words.or(request.words.take());
+        }
         self.finish(tag, reasons, out);
     }
 

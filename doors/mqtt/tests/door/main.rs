@@ -11,6 +11,7 @@ mod forms;
 mod limits;
 mod old;
 mod publishing;
+mod queries;
 mod server;
 mod sessions;
 mod shared;

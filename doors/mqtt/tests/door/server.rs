@@ -434,6 +434,14 @@ impl Client {
         self.send(Packet::Publish(publish(topic, payload, Q0, 0)));
     }
 
+    /// Publishes with RETAIN at QoS 0.
+    pub(crate) fn say_retained(&mut self, topic: &str, payload: &str) {
+        self.send(Packet::Publish(Publish {
+            retain: true,
+            ..publish(topic, payload, Q0, 0)
+        }));
+    }
+
     /// Publishes at QoS 1, and waits until it is acknowledged.
     pub(crate) fn say_surely(&mut self, topic: &str, payload: &str) -> u8 {
         self.send(Packet::Publish(publish(topic, payload, Q1, 77)));
