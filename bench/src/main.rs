@@ -4,6 +4,7 @@
 mod closed_loop;
 mod exchange;
 mod fan_out;
+mod mqtt;
 mod peers;
 mod process;
 mod report;
@@ -55,6 +56,24 @@ enum What {
     Start,
     /// Memory of a resting connection
     Resting,
+    /// All of MQTT's that follow
+    Mqtt,
+    /// One publisher to 100 and 1,000, QoS 0 and 1, 64 B and 1 KiB, beside mosquitto, rumqttd and Redis
+    MqttFanOut,
+    /// 20,000 deliveries a second to 100, and 2,000 among 50 pairs: CPU and latency
+    MqttPaced,
+    /// 50 publishers with a receiver each, QoS 0 and 1
+    MqttPairs,
+    /// Retained puts by 64 clients, beside mosquitto and Redis with `appendfsync always`
+    MqttPut,
+    /// The first state of 20,000 and of 1,000,000 retained, by `#`
+    MqttRead,
+    /// 64 pairs whose sessions are kept, QoS 1 and 2
+    MqttDurable,
+    /// Memory of an idle connection
+    MqttIdle,
+    /// A publish among 100 and among 100,000 subscriptions with wildcards
+    MqttMatch,
 }
 
 /// How each measurement is run.
@@ -72,13 +91,10 @@ fn main() -> Result<()> {
         window: Duration::from_secs(options.seconds.clamp(1, 60)),
         rounds: options.rounds.clamp(1, 20),
     };
-    let chosen = match options.what.as_slice() {
-        [] => What::value_variants(),
-        some => some,
-    };
+    let chosen = chosen(&options.what);
     report::heading();
     let mut failures = 0;
-    for what in chosen {
+    for what in &chosen {
         if let Err(error) = measure(*what, &options, &plan) {
             eprintln!("{what:?}: {error:#}");
             failures += 1;
@@ -86,6 +102,22 @@ fn main() -> Result<()> {
     }
     ensure!(failures == 0, "{failures} measurements failed");
     Ok(())
+}
+
+/// What is named, or all; `mqtt` names all behind it.
+fn chosen(named: &[What]) -> Vec<What> {
+    let all = What::value_variants();
+    let (_, of_mqtt) = all.split_at(all.iter().position(|what| *what == What::Mqtt).unwrap_or(0));
+    match named {
+        [] => all.to_vec(),
+        named => {
+            let each = named.iter().flat_map(|what| match what {
+                What::Mqtt => of_mqtt.to_vec(),
+                what => vec![*what],
+            });
+            each.collect()
+        }
+    }
 }
 
 fn measure(what: What, options: &Options, plan: &Plan) -> Result<()> {
@@ -97,5 +129,14 @@ fn measure(what: What, options: &Options, plan: &Plan) -> Result<()> {
         What::Topic => topic::prefixes(plan, options.prefix_mib << 20),
         What::Start => resting::start(plan),
         What::Resting => resting::connections(plan, options.resting.min(18_000)),
+        What::Mqtt => Ok(()), // it stands for the others
+        What::MqttFanOut => mqtt::fan_out(plan),
+        What::MqttPaced => mqtt::paced(plan),
+        What::MqttPairs => mqtt::pairs(plan),
+        What::MqttPut => mqtt::put(plan),
+        What::MqttRead => mqtt::read(plan),
+        What::MqttDurable => mqtt::durable(plan),
+        What::MqttIdle => mqtt::idle(plan, options.resting.min(18_000)),
+        What::MqttMatch => mqtt::matching(plan),
     }
 }

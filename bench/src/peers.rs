@@ -11,6 +11,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+/// Built by `cargo build --release --manifest-path bench/rumqttd/Cargo.toml --target-dir bench/target`.
+const RUMQTTD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/release/bench-rumqttd");
+
 /// A running peer. Dropping it kills it and removes its folder.
 pub struct Peer {
     child: Child,
@@ -63,6 +66,40 @@ impl Peer {
         })
     }
 
+    /// mosquitto, with everything in memory and so many messages in flight to each client.
+    ///
+    /// # Errors
+    /// `mosquitto` is not installed, or didn't start.
+    pub fn mosquitto(in_flight: u64) -> Result<Self> {
+        Self::start("mosquitto", &[], |folder, address| {
+            let config = format!(
+                "listener {} 127.0.0.1\nallow_anonymous true\npersistence false\nset_tcp_nodelay true\n\
+                 max_inflight_messages {in_flight}\nmax_queued_messages 0\nsys_interval 0\n\
+                 log_dest none\nmax_keepalive 65535\n",
+                address.port()
+            );
+            Ok(vec!["-c".into(), write(folder, "mosquitto.conf", &config)?])
+        })
+    }
+
+    /// rumqttd without TLS, with so many messages in flight to each client.
+    ///
+    /// # Errors
+    /// `bench/rumqttd` is not built, or didn't start.
+    pub fn rumqttd(in_flight: u64) -> Result<Self> {
+        Self::start(RUMQTTD, &[], |folder, address| {
+            // Above any number of records that one read brings: at the default a reader gets no more of them.
+            let config = format!(
+                "id = 0\n[router]\nid = 0\nmax_connections = 20000\nmax_outgoing_packet_count = 2000000\n\
+                 max_segment_size = 104857600\nmax_segment_count = 10\n[v4.1]\nname = \"v4-1\"\n\
+                 listen = \"{address}\"\nnext_connection_delay_ms = 0\n[v4.1.connections]\n\
+                 connection_timeout_ms = 60000\nmax_payload_size = 20480\nmax_inflight_count = {in_flight}\n\
+                 dynamic_filters = true\n"
+            );
+            Ok(vec![write(folder, "rumqttd.toml", &config)?])
+        })
+    }
+
     /// Its process.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -84,7 +121,9 @@ impl Peer {
             .stdout(Stdio::null())
             .stderr(fs::File::create(folder.path().join("stderr"))?)
             .spawn()
-            .with_context(|| format!("{program} is not installed; README.md names the packages"))?;
+            .with_context(|| {
+                format!("{program} is not there; README.md says where it comes from")
+            })?;
         let deadline = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(address).is_err() {
             if child.try_wait()?.is_some() || Instant::now() > deadline {

@@ -91,7 +91,7 @@ fn memory_of_each(address: SocketAddr, server: u32, request: &[u8], count: usize
 }
 
 /// Resident memory once it stands still, or after five seconds.
-fn settled(server: u32) -> Result<u64> {
+pub fn settled(server: u32) -> Result<u64> {
     let mut last = process::resident(server)?;
     let deadline = Instant::now() + Duration::from_secs(5);
     while Instant::now() < deadline {
@@ -106,7 +106,7 @@ fn settled(server: u32) -> Result<u64> {
 }
 
 /// `amount` in units, to one digit.
-fn tenths(amount: u64, unit: u64) -> String {
+pub fn tenths(amount: u64, unit: u64) -> String {
     let tenths = amount * 10 / unit;
     format!("{}.{}", tenths / 10, tenths % 10)
 }

@@ -191,16 +191,25 @@ fn put_load(server: &Server, connections: usize) -> Load {
 }
 
 fn redis_set(connection: usize, n: usize) -> Vec<u8> {
-    let (key, value) = (format!("sensors/{connection}-{}", n % KEYS), record(n));
-    format!(
-        "*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${}\r\n{value}\r\n",
-        key.len(),
-        value.len()
-    )
-    .into_bytes()
+    let key = format!("sensors/{connection}-{}", n % KEYS);
+    set(&key, record(n).as_bytes())
 }
 
-fn requests(connections: usize, request: impl Fn(usize, usize) -> Vec<u8>) -> Vec<Vec<Vec<u8>>> {
+/// Redis' SET.
+pub fn set(key: &str, value: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${}\r\n",
+        key.len(),
+        value.len()
+    );
+    [head.as_bytes(), value, b"\r\n"].concat()
+}
+
+/// For each connection its requests.
+pub fn requests(
+    connections: usize,
+    request: impl Fn(usize, usize) -> Vec<u8>,
+) -> Vec<Vec<Vec<u8>>> {
     (0..connections)
         .map(|connection| (0..REQUESTS).map(|n| request(connection, n)).collect())
         .collect()
