@@ -39,6 +39,19 @@ impl Commit {
         effects.any(|effect| matches!(effect, Effect::Expired { .. }))
     }
 
+    /// When the records that it writes go by themselves.
+    pub(crate) fn expiries(&self) -> HashMap<&Path, u64> {
+        let leased = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Lease {
+                op,
+                expires_ms: Some(expires_ms),
+                ..
+            } => Some((&self.ops.get(*op)?.path, *expires_ms)),
+            _ => None,
+        });
+        leased.collect()
+    }
+
     /// The numbers under which what it says to topics is kept for durable sessions.
     pub(crate) fn kept_numbers(&self) -> HashMap<Path, u64> {
         let kept = self.effects.iter().filter_map(|effect| match effect {

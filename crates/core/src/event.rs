@@ -46,6 +46,9 @@ pub struct Event {
     pub origin: Option<SessionId>,
     /// It went because its time was over: nobody removed it.
     pub expired: bool,
+    /// When the record that is told goes by itself, in milliseconds since 1970: in a first state, and where the write is told
+    /// that says so.
+    pub expires_ms: Option<u64>,
     /// Its number, if it is kept for durable sessions.
     pub kept: Option<u64>,
     body: Body,
@@ -101,6 +104,7 @@ impl Event {
             version,
             origin: None,
             expired: false,
+            expires_ms: None,
             kept: None,
             body,
             forms: [const { OnceLock::new() }; Form::COUNT],

@@ -8,6 +8,7 @@ use sapwood_tree::{Path, ReadError, Rows as _, RowsError, TopicFilter, is_segmen
 use sapwood_value::{Map, Text, VALUE_KEY, Value};
 
 use crate::event::{Body, Event, EventKind};
+use crate::lease::Expiries;
 use crate::session::WatchSpec;
 use crate::settings::Limits;
 use crate::{LogId, Version};
@@ -23,6 +24,7 @@ pub(crate) struct FirstState {
     records: bool,
     /// What is still to be told, the next one last.
     left: Vec<Left>,
+    expiries: Expiries,
     /// The newest event, kept back until it is known whether it is the last: that one carries the version.
     kept: Option<Event>,
 }
@@ -61,6 +63,7 @@ impl FirstState {
             piece_bytes_max,
             records,
             left: vec![left],
+            expiries: Expiries::new(),
             kept: None,
         }
     }
@@ -113,10 +116,14 @@ impl FirstState {
                 if !told.is_empty() {
                     self.left.push(Left::Topics(topics));
                 }
-                Ok(told
-                    .into_iter()
-                    .map(|(topic, said)| Event::new(EventKind::Put, topic, None, Body::Topic(said)))
-                    .collect())
+                told.into_iter()
+                    .map(|(topic, said)| {
+                        let expires_ms = self.expiries.of(&self.view, &topic)?;
+                        let mut event = Event::new(EventKind::Put, topic, None, Body::Topic(said));
+                        event.expires_ms = expires_ms;
+                        Ok(event)
+                    })
+                    .collect()
             }
         }
     }

@@ -14,7 +14,7 @@
 //! `O` and `E` rows are hints: what counts is the `L` row, which a later write replaces. So a write need not look for the
 //! hints that it makes stale.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use sapwood_store::rows::View;
@@ -311,6 +311,64 @@ pub(crate) fn sessions(view: &View) -> Result<Vec<SessionId>, RowsError> {
         }
     }
     Ok(found)
+}
+
+/// When the records of a first state go by themselves. They are asked for in the order of their paths, so that leases are
+/// read along with them: where there is none, nothing is read but that.
+#[derive(Debug)]
+pub(crate) struct Expiries {
+    /// Leases read ahead, of paths that may still be asked for.
+    ahead: VecDeque<(Bytes, Option<u64>)>,
+    /// Whether there are leases behind them.
+    more: bool,
+    /// The newest that was asked for.
+    asked: Bytes,
+}
+
+impl Expiries {
+    /// How many leases are read at a time.
+    const AHEAD: usize = 32;
+
+    pub(crate) fn new() -> Self {
+        Self {
+            ahead: VecDeque::new(),
+            more: true,
+            asked: Bytes::new(),
+        }
+    }
+
+    pub(crate) fn of(&mut self, view: &View, path: &Path) -> Result<Option<u64>, RowsError> {
+        if !self.more && self.ahead.is_empty() {
+            return Ok(None);
+        }
+        let key = lease_key(path);
+        if key < self.asked {
+            let row = view.private(&key)?;
+            return Ok(row.and_then(|row| decode_lease(&row)?.expires_ms));
+        }
+        self.asked.clone_from(&key);
+        while self.ahead.front().is_some_and(|(ahead, _)| *ahead < key) {
+            self.ahead.pop_front();
+        }
+        if self.ahead.is_empty() && self.more {
+            self.read(view, &key)?;
+        }
+        let first = self.ahead.front().filter(|(ahead, _)| *ahead == key);
+        Ok(first.and_then(|(_, expires_ms)| *expires_ms))
+    }
+
+    /// Reads leases from a key on.
+    fn read(&mut self, view: &View, key: &Bytes) -> Result<(), RowsError> {
+        // A path's key ends with a zero: behind the key without it, that key is the first.
+        let before = key.get(..key.len().saturating_sub(1));
+        let rows = view.scan_private(b"L", before, Self::AHEAD)?;
+        self.more = rows.len() == Self::AHEAD;
+        let rows = rows.into_iter();
+        self.ahead = rows
+            .map(|(key, row)| (key, decode_lease(&row).and_then(|lease| lease.expires_ms)))
+            .collect();
+        Ok(())
+    }
 }
 
 /// Whether there is any lease at all: where there is none, no write needs to look.

@@ -6,8 +6,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::{connect, done, memory, next, put, read, watch_tree, write};
-use sapwood_core::{AtEnd, Core, CoreSettings, Message};
+use common::{connect, done, memory, next, path, put, read, value, watch_tree, write};
+use sapwood_core::{AtEnd, Core, CoreSettings, Delivery, Message, Start, WatchSpec, WriteOp};
+use sapwood_tree::{Limits, OpKind, TopicFilter};
 use sapwood_value::{ServerValue, Value};
 
 fn owned(at: &str, to: &str) -> sapwood_core::WriteOp {
@@ -95,6 +96,65 @@ async fn a_time_to_live_ends_if_nobody_wrote_again() {
     done(&database, [put("/b", "1")]).await;
     assert_eq!(next(&mut session, 1).await, ["delete /a/x"]);
     assert_eq!(read(&database, "/a").as_deref(), Some(r#"{"y":2,"z":1}"#));
+    core.close();
+}
+
+#[tokio::test]
+async fn a_first_state_says_when_its_records_go() {
+    let (core, database, clock) = memory();
+    let record = |n: u64| WriteOp {
+        // Some go, some are owned, some stay; others lie between them.
+        ttl: n.is_multiple_of(3).then(|| Duration::from_secs(100 + n)),
+        ..WriteOp::new(
+            path(&format!("/s/{n}/{}", ["temp", "other"][(n % 2) as usize])),
+            OpKind::PutRecord {
+                document: value("1"),
+                payload: None,
+            },
+        )
+    };
+    done(&database, (0..700).map(record)).await;
+    for (text, step) in [("s/+/temp", 2), ("s/#", 1)] {
+        let filter = TopicFilter::parse(text, &Limits::default()).unwrap();
+        let mut session = connect(&database);
+        session
+            .watch(WatchSpec::Topic(filter), Start::State)
+            .unwrap();
+        let mut told = Vec::new();
+        while told.len() < 700 / step {
+            session.next(&mut told).await;
+        }
+        for (told, n) in told.iter().zip((0..700_u64).step_by(step)) {
+            let Delivery::Event { event, .. } = told else {
+                panic!("{told:?}");
+            };
+            let expires_ms = n.is_multiple_of(3).then(|| 1_000 + (100 + n) * 1_000);
+            assert_eq!(event.expires_ms, expires_ms, "{}", event.path);
+        }
+    }
+    // A write that says nothing of it takes it away.
+    let filter = TopicFilter::parse("s/3/+", &Limits::default()).unwrap();
+    let mut session = connect(&database);
+    session.watch(WatchSpec::Topic(filter), Start::Now).unwrap();
+    for (op, expires_ms) in [
+        (record(3), Some(1_000 + 5_000 + 103_000)),
+        (
+            WriteOp {
+                ttl: None,
+                ..record(3)
+            },
+            None,
+        ),
+    ] {
+        clock.advance(if expires_ms.is_some() { 5_000 } else { 0 });
+        done(&database, [op]).await;
+        let mut told = Vec::new();
+        session.next(&mut told).await;
+        let [Delivery::Event { event, .. }] = &*told else {
+            panic!("{told:?}");
+        };
+        assert_eq!(event.expires_ms, expires_ms);
+    }
     core.close();
 }
 

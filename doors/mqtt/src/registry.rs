@@ -254,7 +254,7 @@ impl Kept {
             let Some(how) = how.filter(|how| how.qos.is_acknowledged()) else {
                 continue;
             };
-            if let Some(message) = shared::published(&event, how.shape, now) {
+            if let Some(message) = shared::published(&event, how.shape, now, &self.database) {
                 self.references += 1;
                 let delivery = Delivery {
                     message,

@@ -296,7 +296,7 @@ impl Client {
             .subscriptions
             .how(watch, event, &mut kept.session, &kept.database);
         let Some((how, message)) = how.and_then(|how| {
-            let message = shared::published(event, how.shape, now)?;
+            let message = shared::published(event, how.shape, now, &kept.database)?;
             Some((how, message))
         }) else {
             return;

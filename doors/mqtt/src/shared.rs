@@ -1,11 +1,12 @@
 //! Events as messages, each made and encoded once for all who get it.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use sapwood_core::Event;
+use sapwood_core::{Database, Event};
 use sapwood_value::Format;
 
+use crate::codec::Message;
 use crate::machine::Published;
 use crate::map;
 
@@ -40,9 +41,14 @@ struct Others {
 
 /// The message that an event is to MQTT in a shape; none if it is none, or can't be said there. Its time, if it has one,
 /// begins to run when it is first asked for.
-pub(crate) fn published(event: &Event, shape: Shape, now: Instant) -> Option<Arc<Published>> {
+pub(crate) fn published(
+    event: &Event,
+    shape: Shape,
+    now: Instant,
+    database: &Database,
+) -> Option<Arc<Published>> {
     let said = event.shared(|event| Said {
-        plain: map::message(event).map(|said| Arc::new(Published::new(said, now))),
+        plain: map::message(event).map(|said| Arc::new(timed(said, event, now, database))),
         others: OnceLock::new(),
     });
     let plain = said.plain.as_ref()?;
@@ -64,4 +70,18 @@ pub(crate) fn published(event: &Event, shape: Shape, now: Instant) -> Option<Arc
             Arc::clone(others().removal.get_or_init(removal))
         }
     })
+}
+
+/// A message with its time: what is left of the record's, which goes by itself (3.3.2-6), else its own.
+fn timed(mut said: Message, event: &Event, now: Instant, database: &Database) -> Published {
+    let Some(expires_ms) = event.expires_ms else {
+        return Published::new(said, now);
+    };
+    let left = Duration::from_millis(expires_ms.saturating_sub(database.now_ms()));
+    // What is told is counted down from the end.
+    said.properties.message_expiry_s = Some(u32::try_from(left.as_secs()).unwrap_or(u32::MAX));
+    match now.checked_add(left) {
+        Some(expires) => Published::until(said, expires),
+        None => Published::new(said, now),
+    }
 }

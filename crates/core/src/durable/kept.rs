@@ -132,6 +132,7 @@ pub(crate) fn event(
         }
     };
     event.kept = Some(number);
+    event.expires_ms = expires_ms;
     Some((event, origin.map(DurableId)))
 }
 

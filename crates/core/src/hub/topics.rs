@@ -139,12 +139,12 @@ impl Topics {
         }
         let touched = touched(commits, &self.filters);
         let newest = newest(&touched);
-        let (mut of, mut numbers) = (0, HashMap::new());
+        let (mut of, mut numbers, mut expiries) = (0, HashMap::new(), HashMap::new());
         for (published, told) in &touched {
             let commit = &published.commit;
             let seq = commit.seq;
             if of != seq {
-                (of, numbers) = (seq, commit.kept_numbers());
+                (of, numbers, expiries) = (seq, commit.kept_numbers(), commit.expiries());
             }
             let last = newest.get(&told.topic).filter(|last| last.seq == seq);
             let origin = match last {
@@ -157,6 +157,7 @@ impl Topics {
                 let mut event = tell::topic_event(&told.topic, body, version).with_origin(origin);
                 event.expired = commit.is_expiry();
                 event.kept = numbers.get(&told.topic).copied();
+                event.expires_ms = expiries.get(&told.topic).copied();
                 let listeners = told.filters.iter().copied();
                 let told = once(listeners, |watcher| watcher.from < seq);
                 tell_each(told, &mut self.groups, &Arc::new(event), seq, wakers);

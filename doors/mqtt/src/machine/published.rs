@@ -28,6 +28,14 @@ impl Published {
         }
     }
 
+    /// A message whose time ends then.
+    pub(crate) fn until(message: Message, expires: Instant) -> Self {
+        Self {
+            expires: Some(expires),
+            ..Self::new(message, expires)
+        }
+    }
+
     /// The same in another form: its time is the same.
     pub(crate) fn with(&self, message: Message) -> Self {
         Self {

@@ -7,6 +7,7 @@
 mod answers;
 mod authenticating;
 mod connecting;
+mod expiry;
 mod forms;
 mod limits;
 mod old;
