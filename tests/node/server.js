@@ -20,11 +20,12 @@ export class Server {
     return server;
   }
 
-  /** Starts it on the same folder and, as clients come back to it, the same port. */
+  /** Starts it on the same folder and, as clients come back to it, the same ports. */
   async startAgain() {
     const http = `127.0.0.1:${this.port}`;
     const data = join(this.folder, "data");
-    this.process = spawn(binary, ["dev", "--data", data, "--http", http, "--mqtt", ":0", ...this.args], {
+    const mqtt = `:${this.mqtt ? new URL(this.mqtt).port : 0}`;
+    this.process = spawn(binary, ["dev", "--data", data, "--http", http, "--mqtt", mqtt, ...this.args], {
       cwd: this.folder,
       stdio: ["ignore", "pipe", "pipe"],
     });

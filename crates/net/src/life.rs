@@ -54,6 +54,11 @@ impl Life {
         }
     }
 
+    /// That of a connection inside the process, which nobody ends but its two sides.
+    pub fn apart() -> Arc<Self> {
+        Arc::new(Self::new(Arc::default()))
+    }
+
     /// Expires the connection after this long, to the second, unless it says otherwise before.
     pub fn expire_in(&self, time: Duration) {
         let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX / 2);

@@ -4,6 +4,8 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use sapwood_mqtt::Address;
+
 use crate::config::Sources;
 
 /// One live tree of data that every client speaks to in its own protocol.
@@ -24,6 +26,40 @@ pub enum Command {
     Serve(Serve),
     /// Print every setting with its value and where it came from
     Config(Options),
+    /// Take over what another MQTT broker has retained into a server that runs
+    Import(Import),
+}
+
+/// What `import` takes.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The broker that has it: mqtt://HOST:PORT (port 1883 unless said)
+    #[arg(value_name = "URL")]
+    pub from: Address,
+    /// The server that is to have it
+    #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
+    pub to: Address,
+    /// Which topics, with + and #; as often as you like
+    #[arg(long, value_name = "FILTER", default_value = "#")]
+    pub filter: Vec<String>,
+    /// What to put in front of each topic
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub prefix: String,
+    /// The user name at the broker that has it
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// A file with the password there
+    #[arg(long, value_name = "FILE", requires = "username")]
+    pub password_file: Option<PathBuf>,
+    /// The user name at the server that is to have it; NAME/ chooses the database NAME
+    #[arg(long, value_name = "NAME")]
+    pub to_username: Option<String>,
+    /// A file with the password there
+    #[arg(long, value_name = "FILE", requires = "to_username")]
+    pub to_password_file: Option<PathBuf>,
+    /// Seconds without a new topic after which it is taken to be all
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub quiet: u64,
 }
 
 /// `serve`'s own options and the common ones.

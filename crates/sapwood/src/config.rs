@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::layers::{Entry, Node};
 pub use sapwood_core::Limits;
 pub use sapwood_http::HttpConfig;
-pub use sapwood_mqtt::MqttConfig;
+pub use sapwood_mqtt::{BridgeConfig as Bridge, BridgeTopic, MqttConfig};
 
 pub use self::{
     layers::Origin,

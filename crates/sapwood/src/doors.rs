@@ -9,7 +9,7 @@ use std::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use sapwood_core::Core;
 use sapwood_http::{Folder, HttpDoor, Options};
-use sapwood_mqtt::MqttDoor;
+use sapwood_mqtt::{Bridge, BridgeError, MqttDoor};
 use sapwood_net::{BindError, Bound, Door, http::origin::Policy};
 use tracing::warn;
 
@@ -28,6 +28,8 @@ pub(crate) struct Doors {
     pub(crate) bound: Bound,
     /// Reports about itself, if it is on.
     pub(crate) mqtt: Option<MqttDoor>,
+    /// Its bridges to other brokers.
+    pub(crate) bridges: Vec<Bridge>,
 }
 
 /// Opens the ports of all doors that are switched on.
@@ -40,6 +42,7 @@ pub(crate) fn open(
 ) -> Result<Doors, Failure> {
     let http: Arc<dyn Door> = Arc::new(http(loaded, listen.http, core, folder, metrics)?);
     let mqtt = mqtt(loaded, listen, core)?;
+    let bridges = bridges(loaded, mqtt.as_ref())?;
     let bind = |mqtt: Option<MqttDoor>| {
         let mut doors = vec![Arc::clone(&http)];
         doors.extend(mqtt.map(|door| Arc::new(door) as Arc<dyn Door>));
@@ -60,7 +63,37 @@ pub(crate) fn open(
         }
         BindError::Unix(error) => Failure::Socket(error),
     })?;
-    Ok(Doors { bound, mqtt })
+    Ok(Doors {
+        bound,
+        mqtt,
+        bridges,
+    })
+}
+
+/// The bridges of the configuration, which need the door that is their one side.
+fn bridges(loaded: &Loaded, mqtt: Option<&MqttDoor>) -> Result<Vec<Bridge>, Failure> {
+    let Some(mqtt) = mqtt else {
+        return match loaded.config.mqtt.bridge.first() {
+            None => Ok(Vec::new()),
+            Some(bridge) => {
+                let message = format!(
+                    "the bridge {:?} needs MQTT, which is off: say where it listens, such as --mqtt 127.0.0.1:1883",
+                    bridge.name
+                );
+                Err(loaded.refuse(&["mqtt", "bridge"], message).into())
+            }
+        };
+    };
+    mqtt.bridges().map_err(|(at, error)| {
+        let key = match &error {
+            BridgeError::Password { .. } => "password_file",
+            BridgeError::Database(_) => "database",
+            _ => "address",
+        };
+        loaded
+            .refuse_bridge(at, None, key, error.to_string())
+            .into()
+    })
 }
 
 /// Binds MQTT's usual port, or the next one that is free.

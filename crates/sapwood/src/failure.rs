@@ -45,6 +45,12 @@ pub enum Failure {
     /// The Unix socket can't be had.
     #[error("{}", no_socket(.0))]
     Socket(SocketError),
+    /// An argument of a command is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// What another broker has retained could not be taken over.
+    #[error("{0}")]
+    Import(String),
     /// The data can't be opened.
     #[error("{}", with_causes(.0.as_ref()))]
     Data(Box<dyn std::error::Error + Send + Sync>),
@@ -62,10 +68,10 @@ impl Failure {
     /// 2: the command line or the configuration; 3: the address; 4: the data; 1: anything else.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Config(_) | Self::DevBeyondLoopback { .. } | Self::NotOpen => 2,
+            Self::Config(_) | Self::DevBeyondLoopback { .. } | Self::NotOpen | Self::Usage(_) => 2,
             Self::Listen { .. } | Self::Socket(_) => 3,
             Self::Data(_) => 4,
-            Self::System { .. } => 1,
+            Self::Import(_) | Self::System { .. } => 1,
         })
     }
 }

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 mod doors;
 mod failure;
+pub mod import;
 mod listen;
 mod logs;
 mod monitor;

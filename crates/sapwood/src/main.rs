@@ -7,6 +7,7 @@ use sapwood::{
     Failure,
     cli::{Cli, Command},
     config::Loaded,
+    import,
     run::{self, Mode},
 };
 
@@ -36,6 +37,7 @@ fn command(command: &Command) -> Result<(), Failure> {
             drop(std::io::stdout().write_all(report.as_bytes()));
             return Ok(());
         }
+        Command::Import(options) => return import::run(options),
         Command::Dev(options) => (Mode::Dev, options),
         Command::Serve(serve) => (Mode::Serve { open: serve.open }, &serve.options),
     };

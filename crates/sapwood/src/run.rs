@@ -6,6 +6,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use sapwood_core::{Core, CoreSettings, DatabaseSettings, Gate, SystemClock};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
     task::JoinSet,
 };
 use tracing::{info, warn};
@@ -102,8 +103,11 @@ async fn serve(
 ) -> Result<(), Failure> {
     let end = End::listen()?;
     let folder = public::open(loaded)?;
-    let Doors { bound, mqtt } =
-        doors::open(loaded, &listen, core, Arc::clone(&folder), metrics.clone())?;
+    let Doors {
+        bound,
+        mqtt,
+        bridges,
+    } = doors::open(loaded, &listen, core, Arc::clone(&folder), metrics.clone())?;
     greet(mode, &Addresses::of(&bound, listen.http), loaded);
     let mut background = JoinSet::new();
     background.spawn(monitor::upkeep(metrics));
@@ -111,7 +115,18 @@ async fn serve(
         background.spawn(mqtt.report());
     }
     background.spawn(public::follow(folder, core.clone()));
-    let drained = bound.run(end.told(), DRAIN_PATIENCE).await;
+    let (ending, ends) = watch::channel(false);
+    let mut bridging = JoinSet::new();
+    for bridge in bridges {
+        bridging.spawn(bridge.run(ends.clone()));
+    }
+    let told = async {
+        end.told().await;
+        ending.send_replace(true);
+    };
+    let drained = bound.run(told, DRAIN_PATIENCE).await;
+    // They began to take their leave with all others, and bound the time that it takes.
+    while bridging.join_next().await.is_some() {}
     background.shutdown().await;
     if drained.left > 0 {
         warn!(

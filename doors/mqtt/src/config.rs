@@ -6,6 +6,7 @@ use std::time::Duration;
 use sapwood_net::Proxies;
 use serde::{Deserialize, Serialize};
 
+use crate::bridge::BridgeConfig;
 use crate::codec::DecodeLimits;
 use crate::machine::Settings;
 use crate::rules::{AcceptRule, PayloadRule};
@@ -74,6 +75,8 @@ pub struct MqttConfig {
     pub accept: Vec<AcceptRule>,
     /// Tables `[[mqtt.payload]]`: what payloads without a content type are, by topic, and which are refused.
     pub payload: Vec<PayloadRule>,
+    /// Tables `[[mqtt.bridge]]`: bridges to other brokers.
+    pub bridge: Vec<BridgeConfig>,
 }
 
 impl Default for MqttConfig {
@@ -105,6 +108,7 @@ impl Default for MqttConfig {
             close_on_refused_publish: false,
             accept: Vec::new(),
             payload: Vec::new(),
+            bridge: Vec::new(),
         }
     }
 }

@@ -6,8 +6,9 @@ use sapwood_core::{Claims, Connect, Database};
 use sapwood_net::Info;
 use tokio::sync::oneshot;
 
+use crate::bridge::CLIENT_ID_PREFIX;
 use crate::codec::{ReasonCode, Text};
-use crate::door::Site;
+use crate::door::{INSIDE, Site};
 use crate::machine::{self, Accepted, Connecting};
 use crate::registry::{Claim, Kept, Place};
 use crate::subscriptions::Subscriptions;
@@ -37,6 +38,9 @@ pub(crate) async fn join(
     } else {
         format!("sapwood-{:016x}", rand::random::<u64>())
     };
+    if client_id.starts_with(CLIENT_ID_PREFIX) && info.listener != INSIDE {
+        return Err(ReasonCode::ClientIdentifierNotValid);
+    }
     let key = (database.name().to_owned(), client_id.clone());
     let keeps = connecting.session_expiry_s > 0;
     let clean = connect.clean_start;

@@ -4,10 +4,13 @@
 //! these do no I/O. `map` says what the packets mean to the core, and `serve` runs a connection.
 //! Section numbers such as `3.1.2-22` are those of the normative statements of MQTT 5.0; those of 3.1.1 say so.
 
+mod bridge;
+mod client;
 pub mod codec;
 mod config;
 mod door;
 pub mod fuzz;
+pub mod import;
 mod joining;
 mod link;
 pub mod machine;
@@ -21,6 +24,10 @@ mod subscriptions;
 pub mod topic;
 mod will;
 
+pub use bridge::{
+    Bridge, BridgeConfig, BridgeError, BridgeTopic, BridgeVersion, Direction, Secret, Wrong,
+};
+pub use client::{Address, AddressError, DialError, Lost};
 pub use config::MqttConfig;
 pub use door::MqttDoor;
 pub use rules::{AcceptRule, DataFormat, Form, Listener, NoFilter, PayloadRule, TopicPattern};

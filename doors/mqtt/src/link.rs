@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Buf as _, BytesMut};
 use sapwood_net::websocket::{Kind, Message, WebSocket};
 use sapwood_net::{Closed, Life, Socket};
-use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
 
 /// How many bytes are read at a time.
 const READ_BYTES: usize = 64 << 10;
@@ -50,11 +50,34 @@ pub(crate) struct Link {
 
 #[derive(Debug)]
 enum Transport {
-    Tcp { socket: Socket, held: BytesMut },
+    Tcp {
+        socket: Socket,
+        held: BytesMut,
+    },
+    /// A client in this process.
+    Inside(Box<Inside>),
     WebSocket(Box<WebSocket>),
 }
 
+/// A stream in this process.
+#[derive(Debug)]
+struct Inside {
+    stream: DuplexStream,
+    held: BytesMut,
+    life: Arc<Life>,
+}
+
 impl Link {
+    /// A client in this process.
+    pub(crate) fn inside(stream: DuplexStream) -> Self {
+        let inside = Inside {
+            stream,
+            held: BytesMut::new(),
+            life: Life::apart(),
+        };
+        Self::over(Transport::Inside(Box::new(inside)))
+    }
+
     pub(crate) fn new(transport: sapwood_net::Transport) -> Self {
         let transport = match transport {
             sapwood_net::Transport::Tcp(socket) => Transport::Tcp {
@@ -63,6 +86,10 @@ impl Link {
             },
             sapwood_net::Transport::WebSocket { stream, .. } => Transport::WebSocket(stream),
         };
+        Self::over(transport)
+    }
+
+    fn over(transport: Transport) -> Self {
         Self {
             transport,
             waiting: 0,
@@ -75,6 +102,7 @@ impl Link {
     pub(crate) fn name(&self) -> &'static str {
         match &self.transport {
             Transport::Tcp { socket, .. } => socket.name(),
+            Transport::Inside(_) => "inside",
             Transport::WebSocket(_) => "websocket",
         }
     }
@@ -83,6 +111,7 @@ impl Link {
     pub(crate) fn life(&self) -> &Arc<Life> {
         match &self.transport {
             Transport::Tcp { socket, .. } => socket.life(),
+            Transport::Inside(inside) => &inside.life,
             Transport::WebSocket(stream) => stream.life(),
         }
     }
@@ -91,7 +120,7 @@ impl Link {
     pub(crate) fn has_begun(&mut self) {
         match &mut self.transport {
             Transport::Tcp { socket, .. } => socket.has_begun(),
-            Transport::WebSocket(_) => {}
+            Transport::WebSocket(_) | Transport::Inside(_) => {}
         }
     }
 
@@ -111,7 +140,8 @@ impl Link {
     ) -> Poll<Result<(), Closed>> {
         let before = inbound.len();
         let read = match &mut self.transport {
-            Transport::Tcp { socket, .. } => poll_read_tcp(socket, cx, inbound),
+            Transport::Tcp { socket, .. } => poll_read_bytes(socket, cx, inbound),
+            Transport::Inside(inside) => poll_read_bytes(&mut inside.stream, cx, inbound),
             Transport::WebSocket(stream) => poll_read_websocket(stream, cx, inbound),
         };
         self.received += (inbound.len() - before) as u64;
@@ -139,8 +169,13 @@ impl Link {
         self.sent += out.len() as u64;
         match &mut self.transport {
             Transport::Tcp { socket, held } => {
-                let sent = poll_send_tcp(socket, held, cx, out);
+                let sent = poll_send_bytes(socket, held, cx, out);
                 self.waiting = held.len();
+                sent
+            }
+            Transport::Inside(inside) => {
+                let sent = poll_send_bytes(&mut inside.stream, &mut inside.held, cx, out);
+                self.waiting = inside.held.len();
                 sent
             }
             Transport::WebSocket(stream) => {
@@ -166,7 +201,7 @@ impl Link {
                     if socket.shutdown().await.is_ok() && lingers {
                         let read = |cx: &mut Context<'_>| {
                             rest.clear();
-                            poll_read_tcp(&mut socket, cx, &mut rest)
+                            poll_read_bytes(&mut socket, cx, &mut rest)
                         };
                         let mut read = read;
                         while std::future::poll_fn(&mut read).await.is_ok() {}
@@ -174,6 +209,8 @@ impl Link {
                 };
                 drop(tokio::time::timeout(PATIENCE, parting).await);
             }
+            // What it has been told stays there to be read.
+            Transport::Inside(inside) => drop(inside),
             Transport::WebSocket(mut stream) => {
                 const NORMAL: u16 = 1000;
                 stream.say_close(NORMAL, "");
@@ -183,15 +220,15 @@ impl Link {
     }
 }
 
-fn poll_read_tcp(
-    socket: &mut Socket,
+fn poll_read_bytes(
+    stream: &mut (impl AsyncRead + Unpin),
     cx: &mut Context<'_>,
     inbound: &mut BytesMut,
 ) -> Poll<Result<(), Closed>> {
     let mut bytes = READING.take();
     bytes.resize(READ_BYTES, 0);
     let mut buf = ReadBuf::new(&mut bytes);
-    let polled = Pin::new(socket).poll_read(cx, &mut buf);
+    let polled = Pin::new(stream).poll_read(cx, &mut buf);
     let read = match polled {
         Poll::Pending => Poll::Pending,
         Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
@@ -228,8 +265,8 @@ fn poll_read_websocket(
     }
 }
 
-fn poll_send_tcp(
-    socket: &mut Socket,
+fn poll_send_bytes(
+    stream: &mut (impl AsyncWrite + Unpin),
     held: &mut BytesMut,
     cx: &mut Context<'_>,
     out: &mut BytesMut,
@@ -240,7 +277,7 @@ fn poll_send_tcp(
         } else {
             &mut *held
         };
-        match Pin::new(&mut *socket).poll_write(cx, bytes) {
+        match Pin::new(&mut *stream).poll_write(cx, bytes) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             Poll::Ready(Ok(written)) => bytes.advance(written),
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

@@ -30,8 +30,8 @@ use crate::door::Site;
 use crate::joining::{Joined, join};
 use crate::link::{self, Link};
 use crate::machine::{
-    Accepted, Action, Connecting, Delivered, Delivery, Machine, Publication, Subscribing, Tag,
-    Unsubscribing,
+    Accepted, Action, Connecting, Delivered, Delivery, Machine, Publication, Settings, Subscribing,
+    Tag, Unsubscribing,
 };
 use crate::map;
 use crate::registry::Claim;
@@ -85,13 +85,25 @@ pub(crate) struct Client {
 impl Client {
     /// In memory of its own: so it is never copied, and its future stays small.
     pub(crate) fn new(site: Arc<Site>, connection: Connection) -> Box<Self> {
+        let settings = Arc::clone(&site.settings);
+        let link = Link::new(connection.transport);
+        Self::over(site, settings, connection.info, link)
+    }
+
+    /// One that comes over any link.
+    pub(crate) fn over(
+        site: Arc<Site>,
+        settings: Arc<Settings>,
+        info: Arc<Info>,
+        link: Link,
+    ) -> Box<Self> {
         let now = Instant::now();
         Box::new(Self {
-            link: Link::new(connection.transport),
-            info: connection.info,
+            link,
+            info,
             inbound: BytesMut::new(),
             decoder: Decoder::new(site.config.first_limits()),
-            machine: Machine::new(Arc::clone(&site.settings), now),
+            machine: Machine::new(settings, now),
             actions: Vec::new(),
             joining: None,
             joined: None,

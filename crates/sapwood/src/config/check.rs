@@ -1,6 +1,6 @@
 //! What no type can say: values that are wrong in themselves, or beside another one. Each is refused at the start.
 
-use super::{Config, ConfigError, Loaded, report};
+use super::{Config, ConfigError, Loaded, Origin, report};
 
 /// Table, key, and the least that makes sense. With less, nothing could be stored, sent, or served.
 const LEAST: &[(&str, &str, u64)] = &[
@@ -57,6 +57,7 @@ impl Loaded {
         self.check_limits(&self.config)?;
         self.check_store(&self.config)?;
         self.check_proxies()?;
+        self.check_bridges()?;
         self.check_resources()
     }
 
@@ -118,6 +119,57 @@ impl Loaded {
             return Err(self.refuse(&["http", "proxy_protocol"], message));
         }
         Ok(())
+    }
+
+    fn check_bridges(&self) -> Result<(), ConfigError> {
+        let limits = &self.config.limits;
+        let limits = sapwood_tree::Limits {
+            depth: limits.depth_max,
+            segment_bytes: limits.segment_bytes_max,
+            ..sapwood_tree::Limits::default()
+        };
+        let bridges = &self.config.mqtt.bridge;
+        for (at, bridge) in bridges.iter().enumerate() {
+            bridge
+                .check(&limits)
+                .map_err(|wrong| self.refuse_bridge(at, wrong.topic, wrong.key, wrong.message))?;
+            let twin = bridges
+                .iter()
+                .take(at)
+                .any(|other| other.name == bridge.name);
+            if twin {
+                let message = format!("expected a name of its own, got {:?} again", bridge.name);
+                return Err(self.refuse_bridge(at, None, "name", message));
+            }
+        }
+        Ok(())
+    }
+
+    /// A value of a bridge is wrong: names its place, or that of the bridge if the key is missing.
+    pub(crate) fn refuse_bridge(
+        &self,
+        bridge: usize,
+        topic: Option<usize>,
+        key: &str,
+        message: impl Into<String>,
+    ) -> ConfigError {
+        let (bridge, topic) = (bridge.to_string(), topic.map(|topic| topic.to_string()));
+        let mut place = vec!["mqtt", "bridge", &bridge];
+        let mut full = "mqtt.bridge".to_owned();
+        if let Some(topic) = &topic {
+            place.extend(["topics", topic]);
+            full += ".topics";
+        }
+        let below = [&place[..], &[key]].concat();
+        let origin = match self.origin(&below) {
+            Origin::Default => self.origin(&place),
+            origin => origin,
+        };
+        ConfigError::Value {
+            origin,
+            key: format!("{full}.{key}"),
+            message: message.into(),
+        }
     }
 
     /// A resource may be declared; what else it can say is not built yet, and must not seem to work.

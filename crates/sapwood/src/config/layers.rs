@@ -92,11 +92,12 @@ impl Entry {
         }
     }
 
-    /// The entry at `path`, if someone wrote one there.
+    /// The entry at `path`, if someone wrote one there. An item of a list is named by its number, from 0 on.
     pub(super) fn at<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> Option<&Self> {
         path.into_iter()
             .try_fold(self, |entry, key| match &entry.node {
                 Node::Table(table) => table.get(key),
+                Node::List(items) => items.get(key.parse::<usize>().ok()?),
                 _ => None,
             })
     }

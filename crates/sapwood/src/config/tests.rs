@@ -279,3 +279,64 @@ fn rules_of_mqtt_are_tables_in_a_list() {
         );
     }
 }
+
+const BRIDGE: &str = "[[mqtt.bridge]]\nname = \"b\"\naddress = \"broker\"\n";
+
+#[test]
+fn a_bridge_is_a_table_of_its_own() {
+    let text = format!(
+        "{BRIDGE}topics = [{{ filter = \"#\", direction = \"in\", qos = 2, local_prefix = \"a/\" }}]\n\
+         username = \"me\"\npassword = \"hidden\"\nversion = \"3.1.1\"\n"
+    );
+    let loaded = from_file(&text).unwrap();
+    let bridge = &loaded.config.mqtt.bridge[0];
+    assert_eq!((&*bridge.name, bridge.topics[0].qos), ("b", 2));
+    for shown in [loaded.report(), format!("{:?}", loaded.config)] {
+        assert!(
+            shown.contains("***") && !shown.contains("hidden"),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn a_bridge_that_could_not_work_is_refused_with_what_to_write() {
+    let topics = "topics = [{ filter = \"#\" }]\n";
+    for (text, message) in [
+        (
+            "[[mqtt.bridge]]\nname = \"b\"\n".to_owned(),
+            "sapwood.toml:1: mqtt.bridge.address: expected mqtt://HOST:PORT or HOST:PORT, got \"\"",
+        ),
+        (
+            BRIDGE.to_owned(),
+            "sapwood.toml:1: mqtt.bridge.topics: expected at least one, such as topics = [{ filter = \"#\" }]",
+        ),
+        (
+            format!("{BRIDGE}topics = [\n{{ filter = \"#\" }},\n{{ filter = \"a#\" }},\n]\n"),
+            "sapwood.toml:6: mqtt.bridge.topics.filter: expected + and # to stand alone between slashes, # at the end, \
+             also behind the prefix; got \"a#\"",
+        ),
+        (
+            format!("{BRIDGE}{topics}{BRIDGE}{topics}"),
+            "sapwood.toml:6: mqtt.bridge.name: expected a name of its own, got \"b\" again",
+        ),
+        (
+            format!("{BRIDGE}{topics}password = \"x\"\n"),
+            "sapwood.toml:1: mqtt.bridge.username: expected one beside the password",
+        ),
+        (
+            format!("{BRIDGE}{topics}username = \"x\"\npassword = \"x\"\npassword_file = \"y\"\n"),
+            "sapwood.toml:7: mqtt.bridge.password_file: there is a password, too: say one of them",
+        ),
+        (
+            format!("{BRIDGE}{topics}adress = \"x\"\n"),
+            "sapwood.toml:5: unknown key mqtt.bridge.adress; did you mean mqtt.bridge.address?",
+        ),
+        (
+            format!("{BRIDGE}topics = [{{ direction = \"up\" }}]\n"),
+            "sapwood.toml:4: mqtt.bridge.topics.direction: expected one of \"in\", \"out\", \"both\", got \"up\"",
+        ),
+    ] {
+        assert_eq!(refused(&text), message, "{text}");
+    }
+}

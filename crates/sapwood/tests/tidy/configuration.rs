@@ -1,6 +1,6 @@
 //! The tables of `docs/configuration.md` are made from the structs, their doc comments and their defaults.
 
-use sapwood::config::Config;
+use sapwood::config::{Bridge, BridgeTopic, Config};
 use serde_json::Value;
 
 use super::{read, root};
@@ -13,6 +13,16 @@ const MARK: &str = "<!-- made by the test -->\n";
 const TABLES: &[(&str, &str, &str)] = &[
     ("http", "doors/http/src/config.rs", "HttpConfig"),
     ("mqtt", "doors/mqtt/src/config.rs", "MqttConfig"),
+    (
+        "[mqtt.bridge]",
+        "doors/mqtt/src/bridge/config.rs",
+        "BridgeConfig",
+    ),
+    (
+        "[mqtt.bridge.topics]",
+        "doors/mqtt/src/bridge/config.rs",
+        "BridgeTopic",
+    ),
     ("store", "crates/sapwood/src/config/store.rs", "StoreConfig"),
     ("limits", "crates/core/src/settings.rs", "Limits"),
     ("log", "crates/sapwood/src/config.rs", "LogConfig"),
@@ -40,6 +50,16 @@ fn fields(file: &str, name: &str) -> Vec<(String, String)> {
     fields
 }
 
+/// The defaults of a table; of one that can be there more than once, those of each.
+fn defaults(table: &str) -> Value {
+    let defaults = match table {
+        "[mqtt.bridge]" => serde_json::to_value(Bridge::default()),
+        "[mqtt.bridge.topics]" => serde_json::to_value(BridgeTopic::default()),
+        table => serde_json::to_value(Config::default()).map(|mut all| all[table].take()),
+    };
+    defaults.unwrap()
+}
+
 fn default_text(value: &Value) -> String {
     match value {
         Value::Null => "not set".to_owned(),
@@ -48,13 +68,13 @@ fn default_text(value: &Value) -> String {
 }
 
 fn page() -> String {
-    let defaults = serde_json::to_value(Config::default()).unwrap();
     let written = read(PAGE);
     let mut page = format!("{}{MARK}", written.split(MARK).next().unwrap());
     for (table, file, name) in TABLES {
         page += &format!("\n## `[{table}]`\n\n| key | default | meaning |\n|---|---|---|\n");
+        let defaults = defaults(table);
         for (field, doc) in fields(file, name) {
-            let default = default_text(&defaults[table][&field]);
+            let default = default_text(&defaults[&field]);
             page += &format!("| `{field}` | {default} | {} |\n", doc.replace('|', "\\|"));
         }
     }
@@ -76,10 +96,10 @@ fn the_page_on_configuration_says_what_the_structs_say() {
 
 #[test]
 fn every_key_is_explained() {
-    let defaults = serde_json::to_value(Config::default()).unwrap();
     for (table, file, name) in TABLES {
         let fields = fields(file, name);
-        let known: Vec<_> = defaults[table].as_object().unwrap().keys().collect();
+        let defaults = defaults(table);
+        let known: Vec<_> = defaults.as_object().unwrap().keys().collect();
         assert_eq!(known.len(), fields.len(), "[{table}]: {known:?}");
         for (field, doc) in fields {
             assert!(doc.len() > 10, "[{table}] {field} has no doc");

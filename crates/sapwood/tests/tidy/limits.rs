@@ -23,6 +23,7 @@ const NO_LIMITS_OF_MQTT: &[&str] = &[
     "unix",
     "unix_mode",
     "proxy_protocol",
+    "bridge",
     "websocket",
     "in_flight_max",
     "outbound_bytes_max",

@@ -6,6 +6,7 @@
 
 mod answers;
 mod authenticating;
+mod bridge;
 mod connecting;
 mod expiry;
 mod forms;

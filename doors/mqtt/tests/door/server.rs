@@ -20,7 +20,8 @@ use sapwood_mqtt::{MqttConfig, MqttDoor};
 use sapwood_net::Door;
 use sapwood_tree::{Limits, OpKind, Path};
 use sapwood_value::Value;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 pub(crate) const Q0: Qos = Qos::AtMostOnce;
 pub(crate) const Q1: Qos = Qos::AtLeastOnce;
@@ -61,15 +62,24 @@ impl Server {
                 let core = Core::open(settings).unwrap();
                 let address = Some("127.0.0.1:0".parse().unwrap());
                 let door = MqttDoor::new(core.clone(), config, address).unwrap();
+                let bridges = door.bridges().map_err(|(_, error)| error).unwrap();
                 let reporting = tokio::spawn(door.clone().report());
                 let door: Arc<dyn Door> = Arc::new(door);
                 let bound = sapwood_net::bind(&[door], &sapwood_net::Limits::default()).unwrap();
                 let address = bound.addresses().next().unwrap().1;
                 let handle = tokio::runtime::Handle::current();
+                let (ending, ends) = watch::channel(false);
+                let mut bridging = JoinSet::new();
+                for bridge in bridges {
+                    bridging.spawn(bridge.run(ends.clone()));
+                }
                 ready.send((address, core.clone(), handle)).unwrap();
-                bound
-                    .run(async { drop(drained.await) }, Duration::from_secs(5))
-                    .await;
+                let told = async {
+                    drop(drained.await);
+                    ending.send_replace(true);
+                };
+                bound.run(told, Duration::from_secs(5)).await;
+                while bridging.join_next().await.is_some() {}
                 reporting.abort();
                 tokio::task::spawn_blocking(move || core.close())
                     .await
@@ -95,16 +105,7 @@ impl Server {
     pub(crate) fn open(&self, version: Version) -> Client {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_nodelay(true).unwrap();
-        let limits = DecodeLimits {
-            packet_bytes_max: u32::MAX,
-            filters_max: 10_000,
-        };
-        Client {
-            stream,
-            version,
-            decoder: Decoder::with_version(version, limits),
-            inbound: BytesMut::new(),
-        }
+        Client::over(stream, Some(version))
     }
 
     /// A client of 5.0 with that id, which is let in.
@@ -252,6 +253,21 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// One end of a connection: a client's, which knows its version, or a server's, which waits for CONNECT.
+    pub(crate) fn over(stream: TcpStream, version: Option<Version>) -> Self {
+        let limits = DecodeLimits {
+            packet_bytes_max: u32::MAX,
+            filters_max: 10_000,
+        };
+        let client = |version| Decoder::with_version(version, limits);
+        Self {
+            stream,
+            version: version.unwrap_or(Version::V5),
+            decoder: version.map_or_else(|| Decoder::new(limits), client),
+            inbound: BytesMut::new(),
+        }
+    }
+
     pub(crate) fn send(&mut self, packet: Packet) {
         let mut out = BytesMut::new();
         encode(&packet, self.version, &mut out).unwrap();
