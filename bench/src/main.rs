@@ -32,6 +32,9 @@ struct Options {
     /// Windows of each server, in turn; the median counts
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// MQTT's rows without their peers, as for a profile
+    #[arg(long)]
+    alone: bool,
     /// MiB of the topic measurement's large prefix
     #[arg(long, default_value_t = 1024)]
     prefix_mib: usize,
@@ -82,6 +85,7 @@ pub struct Plan {
     sapwood: PathBuf,
     window: Duration,
     rounds: usize,
+    alone: bool,
 }
 
 fn main() -> Result<()> {
@@ -90,6 +94,7 @@ fn main() -> Result<()> {
         sapwood: options.sapwood.clone(),
         window: Duration::from_secs(options.seconds.clamp(1, 60)),
         rounds: options.rounds.clamp(1, 20),
+        alone: options.alone,
     };
     let chosen = chosen(&options.what);
     report::heading();

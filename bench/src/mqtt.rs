@@ -84,13 +84,22 @@ impl Broker {
         }
     }
 
+    /// Ours, and the one that is most like it.
+    fn two(plan: &Plan) -> Result<Vec<Self>> {
+        let mut two = vec![Self::sapwood(plan, &[])?];
+        if !plan.alone {
+            two.push(Self::mosquitto()?);
+        }
+        Ok(two)
+    }
+
     /// Ours, and both peers.
     fn all(plan: &Plan) -> Result<Vec<Self>> {
-        Ok(vec![
-            Self::sapwood(plan, &[])?,
-            Self::rumqttd()?,
-            Self::mosquitto()?,
-        ])
+        let mut all = vec![Self::sapwood(plan, &[])?];
+        if !plan.alone {
+            all.extend([Self::rumqttd()?, Self::mosquitto()?]);
+        }
+        Ok(all)
     }
 }
 
@@ -195,7 +204,7 @@ pub fn fan_out(plan: &Plan) -> Result<()> {
         let brokers = Broker::all(plan)?;
         let redis = Peer::redis(&[])?;
         let mut more: Vec<Contender<'_>> = Vec::new();
-        if qos == 0 {
+        if qos == 0 && !plan.alone {
             more.push((
                 format!("Redis PUBLISH: 1 → {receivers}, {bytes} B"),
                 Box::new(|| redis_fan_out(&redis, receivers, bytes).run(plan.window)),
@@ -361,7 +370,7 @@ pub fn durable(plan: &Plan) -> Result<()> {
 /// # Errors
 /// A server didn't start, or refused something.
 pub fn put(plan: &Plan) -> Result<()> {
-    let brokers = [Broker::sapwood(plan, &[])?, Broker::mosquitto()?];
+    let brokers = Broker::two(plan)?;
     let redis = Peer::redis(&[])?;
     let requests = crate::scenario::requests(WRITERS, |connection, n| {
         crate::scenario::set(&format!("sensors/{connection}-{}", n / 2), &payload(n, 64))
@@ -372,10 +381,13 @@ pub fn put(plan: &Plan) -> Result<()> {
         framing: crate::exchange::Framing::Resp,
         requests,
     };
-    let more: Vec<Contender<'_>> = vec![(
+    let mut more: Vec<Contender<'_>> = vec![(
         "Redis SET, `appendfsync always`, 64 clients".into(),
         Box::new(|| sets.run(plan.window)),
     )];
+    if plan.alone {
+        more.clear();
+    }
     let what = "retained put, QoS 1, 64 clients";
     on_all(plan, what, &brokers, |broker| puts(broker, 1, 128), more)
 }
@@ -412,7 +424,7 @@ fn puts(broker: &Broker, window: u64, packets: usize) -> Load {
 /// # Errors
 /// A server didn't start, or lost something.
 pub fn matching(plan: &Plan) -> Result<()> {
-    for broker in [Broker::sapwood(plan, &[])?, Broker::mosquitto()?] {
+    for broker in Broker::two(plan)? {
         let contender = |each: usize| -> Contender<'_> {
             let name = format!(
                 "{}: {} wildcard subscriptions",
