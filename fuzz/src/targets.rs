@@ -1,7 +1,7 @@
 //! The parsers, each with where its seeds are and the words of its language.
 
 use bytes::Bytes;
-use sapwood_tree::{Limits, Path, TopicFilter};
+use sapwood_tree::{Limits, Path, Query, QueryLimits, TopicFilter};
 
 /// One parser.
 pub struct Target {
@@ -208,6 +208,29 @@ const MACHINE_WORDS: &[&[u8]] = &[
     b"\x62\x02\0\x02",
     b"\x70\x02\0\x01",
 ];
+const CONDITION_WORDS: &[&[u8]] = &[
+    b"&",
+    b"|",
+    b"(",
+    b")",
+    b"[",
+    b"]",
+    b"=",
+    b"==",
+    b"!==",
+    b"=gt=",
+    b"&lt=",
+    b"=ct=",
+    b"%26",
+    b"%ff",
+    b".value",
+    b"a.b",
+    b"*",
+    b"string:",
+    b"number:1e400",
+    b"null",
+    b"[[1]]",
+];
 const FILTER_WORDS: &[&[u8]] = &[
     b"\n",
     b"\n=",
@@ -346,6 +369,12 @@ pub fn all() -> Vec<Target> {
             FILTER_WORDS,
         ),
         target(
+            "conditions",
+            conditions,
+            &["seeds/conditions"],
+            CONDITION_WORDS,
+        ),
+        target(
             "proxy",
             sapwood_net::fuzz::proxy,
             &["seeds/proxy"],
@@ -372,6 +401,25 @@ fn topic(bytes: &[u8]) {
         return;
     };
     let _filter = TopicFilter::parse(text, &Limits::default());
+}
+
+/// A query, and behind the line a document for it.
+fn conditions(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let (text, document) = text.split_once('\n').unwrap_or((text, "null"));
+    let limits = QueryLimits::default();
+    match Query::parse(text, &limits) {
+        Ok(query) => {
+            let document = sapwood_value::Value::from_json(document).unwrap_or_default();
+            // A group says what is in it, where there may be one more.
+            if let Ok(group) = Query::parse(&format!("[{text}]"), &limits) {
+                assert_eq!(group.matches(&document), query.matches(&document));
+            }
+        }
+        Err(error) => assert!(error.at <= text.len()),
+    }
 }
 
 fn segment(bytes: &[u8]) {

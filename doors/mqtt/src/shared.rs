@@ -85,3 +85,70 @@ fn timed(mut said: Message, event: &Event, now: Instant, database: &Database) ->
         None => Published::new(said, now),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sapwood_core::{Claims, Connect, Core, CoreSettings, Delivery, Start, WatchSpec};
+    use sapwood_tree::{OpKind, Path};
+
+    use super::*;
+    use crate::topic::Filter;
+
+    #[test]
+    fn an_event_is_made_once_for_each_shape() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _entered = runtime.enter();
+        let core = Core::open(CoreSettings::memory()).unwrap();
+        let database = core.database("default").unwrap();
+        let limits = sapwood_tree::Limits::default();
+        let path = Path::parse("/a", &limits).unwrap();
+        let kind = OpKind::Put {
+            value: 5.into(),
+            mark: true,
+        };
+        let write = sapwood_core::Write::of(path, kind);
+        runtime
+            .block_on(database.write(&Claims::anonymous(), write))
+            .unwrap();
+        let mut session = database.connect(Connect {
+            protocol: "test",
+            peer: None,
+            claims: Claims::anonymous(),
+        });
+        let filter = Filter::parse("a", &limits).unwrap().filter;
+        session
+            .watch(WatchSpec::Topic(filter), Start::State)
+            .unwrap();
+        let mut told = Vec::new();
+        runtime.block_on(session.next(&mut told));
+        let Some(Delivery::Event { event, .. }) = told.pop() else {
+            panic!("nothing is told");
+        };
+        let now = Instant::now();
+        let make = |shape| published(&event, shape, now, &database).unwrap();
+        let shapes = [
+            Shape::AsItIs,
+            Shape::Data(Format::Cbor),
+            Shape::Data(Format::MessagePack),
+            Shape::Removal,
+        ];
+        for shape in shapes {
+            assert!(Arc::ptr_eq(&make(shape), &make(shape)), "{shape:?}");
+            for other in shapes.into_iter().filter(|other| *other != shape) {
+                assert!(
+                    !Arc::ptr_eq(&make(shape), &make(other)),
+                    "{shape:?} {other:?}"
+                );
+            }
+        }
+        // It was JSON already.
+        assert!(Arc::ptr_eq(
+            &make(Shape::AsItIs),
+            &make(Shape::Data(Format::Json))
+        ));
+        core.close();
+    }
+}
