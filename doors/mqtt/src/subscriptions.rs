@@ -269,7 +269,7 @@ impl Subscriptions {
     fn first(&mut self, by: WatchId, event: &Event, published: Qos, retain: bool) -> Option<How> {
         let verdict = self.judge(by, event);
         let entry = self.entry_mut(by)?;
-        entry.told_first_only |= retain;
+        entry.told_first_only |= retain && verdict == Verdict::Tells;
         let how = How {
             qos: published.min(entry.asked.qos),
             retain: retain && verdict == Verdict::Tells,
