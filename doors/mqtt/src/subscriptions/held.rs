@@ -1,7 +1,7 @@
 //! Which topics a client holds by a query: so that it is told when one of them goes from it.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 
 use sapwood_core::{Limits, WatchId};
 use sapwood_tree::Path;
@@ -14,7 +14,6 @@ use sapwood_tree::Path;
 pub(super) struct Held {
     topics: HashSet<(WatchId, u64)>,
     forgotten: Vec<WatchId>,
-    hashes: RandomState,
 }
 
 impl Held {
@@ -23,7 +22,7 @@ impl Held {
         if self.forgotten.contains(&by) {
             return;
         }
-        self.topics.insert((by, self.hashes.hash_one(topic)));
+        self.topics.insert((by, self.hash(topic)));
         if self.topics.len() > max {
             Limits::met("mqtt.query_topics_max");
             self.forget(by);
@@ -32,7 +31,12 @@ impl Held {
 
     /// Whether the client may hold a topic by a query; it does no more.
     pub(super) fn remove(&mut self, by: WatchId, topic: &Path) -> bool {
-        self.forgotten.contains(&by) || self.topics.remove(&(by, self.hashes.hash_one(topic)))
+        self.forgotten.contains(&by) || self.topics.remove(&(by, self.hash(topic)))
+    }
+
+    fn hash(&self, topic: &Path) -> u64 {
+        // The set's own keys, which nobody outside knows.
+        self.topics.hasher().hash_one(topic)
     }
 
     /// It is not known what a query has told.
@@ -43,8 +47,11 @@ impl Held {
 
     /// A query ends.
     pub(super) fn end(&mut self, by: WatchId) {
+        let before = self.topics.len();
         self.topics.retain(|(other, _)| *other != by);
-        self.topics.shrink_to_fit();
+        if self.topics.len() < before {
+            self.topics.shrink_to_fit();
+        }
         self.forgotten.retain(|other| *other != by);
     }
 }

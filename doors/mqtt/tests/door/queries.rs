@@ -1,5 +1,8 @@
 //! Subscriptions with a query: what is told, and what is not.
 
+use std::collections::BTreeSet;
+
+use sapwood_core::CoreSettings;
 use sapwood_mqtt::MqttConfig;
 use sapwood_mqtt::codec::{
     Packet, Qos, RetainHandling, Subscribe, SubscribeProperties, SubscriptionId,
@@ -249,4 +252,58 @@ fn a_query_goes_with_a_format_and_any_qos() {
     let publish = client.publish();
     assert_eq!((publish.qos, publish.message.payload.len()), (Q1, 0));
     assert_eq!(publish.message.properties.content_type, None);
+}
+
+#[test]
+fn a_slow_client_holds_in_the_end_what_matches() {
+    let mut settings = CoreSettings::memory();
+    settings.limits.outbox_events_max = 16;
+    settings.limits.outbox_bytes_max = 32 << 10;
+    let config = MqttConfig {
+        outbound_bytes_max: 4 << 10,
+        ..MqttConfig::default()
+    };
+    let server = Server::over(config, settings);
+    let mut client = server.connect("c");
+    client.subscribe_asking("s/+", WARM);
+    let pad = "x".repeat(16 << 10);
+    let document =
+        |temp: u64| Value::from_json(&format!("{{\"temp\":{temp},\"pad\":\"{pad}\"}}")).unwrap();
+    // Megabytes that it does not read, in which each record goes in and out.
+    let (mut warm, mut told) = (BTreeSet::new(), 0);
+    for n in 0..2_000_u64 {
+        let (record, temp) = (n * 7 % 40, n * 13 % 41);
+        server.put(&format!("s/{record}"), document(temp));
+        let topic = format!("s/{record}");
+        told += usize::from(if temp > 20 {
+            warm.insert(topic);
+            true
+        } else {
+            warm.remove(&topic)
+        });
+    }
+    let (mut held, mut count) = (BTreeSet::new(), 0);
+    for round in 0..20 {
+        let mark = 100 + round;
+        server.put("s/mark", temp(mark));
+        let mark = format!("{{\"temp\":{mark}}}");
+        loop {
+            let message = client.publish().message;
+            if message.payload == mark.as_bytes() {
+                break;
+            }
+            count += 1;
+            let topic = message.topic.to_string();
+            if message.payload.is_empty() {
+                held.remove(&topic);
+            } else if topic != "s/mark" {
+                held.insert(topic);
+            }
+        }
+        if held == warm {
+            break;
+        }
+    }
+    assert_eq!(held, warm);
+    assert!(count < told, "it was not slow: {count} of {told}");
 }
