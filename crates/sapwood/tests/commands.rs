@@ -510,3 +510,137 @@ fn a_declared_resource_is_a_record_whoever_writes_it() {
         "a declared path gets record events"
     );
 }
+
+/// A server with MQTT, and its URL there.
+fn with_mqtt() -> (sapwood_testkit::Server, String) {
+    let server = ServerBuilder::dev(BINARY)
+        .argument("--mqtt")
+        .argument(":0")
+        .start()
+        .unwrap();
+    let printed = server.prints("mqtt://").unwrap();
+    let url = printed
+        .split_whitespace()
+        .find(|word| word.starts_with("mqtt://"))
+        .unwrap()
+        .to_owned();
+    (server, url)
+}
+
+#[test]
+fn import_takes_over_what_is_there_and_tells_how_much() {
+    let ((old, from), (new, to)) = (with_mqtt(), with_mqtt());
+    for n in 0..300 {
+        old.client().unwrap().put(&format!("/a/{n}"), "1").unwrap();
+    }
+    old.client().unwrap().put("/b", "{\"c\": 2}").unwrap();
+    let arguments = [
+        "import", &from, "--to", &to, "--quiet", "1", "--prefix", "old/",
+    ];
+    let output = sapwood(new.data(), &arguments);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.contains("301 retained messages") && told.contains("; 0 refused"),
+        "{told}"
+    );
+    let read = |target: &str| new.client().unwrap().get(target).unwrap().text();
+    assert_eq!(read("/old/b"), "{\"c\":2}");
+    assert_eq!(read("/old/a/299"), "1");
+}
+
+#[test]
+fn import_names_what_was_refused_and_fails() {
+    let ((old, from), (new, to)) = (with_mqtt(), with_mqtt());
+    old.client().unwrap().put("/fine", "1").unwrap();
+    let long = "x".repeat(700);
+    old.client().unwrap().put(&format!("/{long}"), "1").unwrap();
+    let prefix = "y".repeat(100);
+    let arguments = [
+        "import", &from, "--to", &to, "--quiet", "1", "--prefix", &prefix,
+    ];
+    let (code, told) = fails(new.data(), &arguments);
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("1 messages were not taken"), "{told}");
+    assert!(
+        told.contains("TopicNameInvalid (0x90)") && told.contains("yyyxxx"),
+        "{told}"
+    );
+    assert_eq!(
+        new.client()
+            .unwrap()
+            .get(&format!("/{prefix}fine"))
+            .unwrap()
+            .text(),
+        "1"
+    );
+}
+
+#[test]
+fn import_says_who_can_not_be_reached_and_what_is_no_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let from = format!("mqtt://{nobody}");
+    let (code, told) = fails(folder.path(), &["import", &from, "--to", &from]);
+    assert_eq!(code, 1, "{told}");
+    assert!(
+        told.contains(&from) && told.contains("can't reach it"),
+        "{told}"
+    );
+    for (arguments, hint) in [
+        (&["import", "mqtts://x"][..], "TLS is not there yet"),
+        (&["import", "mqtt://me:word@x"], "without a user"),
+        (
+            &["import", "x", "--prefix", "#"],
+            "--prefix: expected no + or #",
+        ),
+        (
+            &[
+                "import",
+                "x",
+                "--username",
+                "me",
+                "--password-file",
+                "nowhere",
+            ],
+            "nowhere",
+        ),
+        (&["import"], "<URL>"),
+    ] {
+        let (code, told) = fails(folder.path(), arguments);
+        assert_eq!(code, 2, "{told}");
+        assert!(told.contains(hint), "{told}");
+    }
+}
+
+#[test]
+fn a_bridge_without_its_door_or_its_password_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sapwood.toml");
+    let text = "[[mqtt.bridge]]\nname = \"b\"\naddress = \"x\"\ntopics = [{ filter = \"#\" }]\n";
+    std::fs::write(&file, text).unwrap();
+    let serve = ["serve", "--open", "--memory", "--http", ":0"];
+    let (code, told) = fails(folder.path(), &serve);
+    assert_eq!(code, 2, "{told}");
+    assert!(
+        told.contains("needs MQTT, which is off") && told.contains("--mqtt"),
+        "{told}"
+    );
+    std::fs::write(
+        &file,
+        format!("{text}username = \"me\"\npassword_file = \"nowhere\"\n"),
+    )
+    .unwrap();
+    let (code, told) = fails(
+        folder.path(),
+        &["dev", "--memory", "--http", ":0", "--mqtt", ":0"],
+    );
+    assert_eq!(code, 2, "{told}");
+    assert!(
+        told.contains("sapwood.toml:6: mqtt.bridge.password_file: can't read"),
+        "{told}"
+    );
+}
