@@ -90,6 +90,16 @@ for (const version of ["5", "3.1.1"]) {
     assert.deepEqual([here.waiting(), after.waiting()], [0, 0]);
     await Promise.all([here.stop(), after.stop()]);
     assert.equal(await server.end(), 0);
+
+    // A server that knows nothing of what mosquitto keeps for its bridge.
+    await publish(broker.url, ["c", "kept for it", { qos: 2, retain: true }]);
+    const other = await Server.start("--set", own);
+    t.after(() => other.stop());
+    await until("it got what was kept", async () => (await other.fetch("/far/c")).status === 200);
+    await other.put("/far/c", "and back");
+    const last = await listen(broker.url, "c");
+    while (!(await last.next()).includes("and back"));
+    await last.stop();
   });
 }
 

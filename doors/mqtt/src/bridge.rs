@@ -137,6 +137,10 @@ pub struct Bridge {
     meters: Arc<Meters>,
     /// How the other broker is spoken to, as far as is known.
     speech: Speech,
+    /// It has closed the last connection instead of an answer.
+    hung_up: bool,
+    /// Since when both sides are connected.
+    connected_at: Option<Instant>,
     refusals: Refusals,
     standing: Standing,
 }
@@ -169,6 +173,8 @@ impl Bridge {
             routes,
             meters: Arc::new(Meters::new(&config.name)),
             speech: first_speech(&config),
+            hung_up: false,
+            connected_at: None,
             refusals: Refusals::default(),
             standing: Standing::default(),
             config,
@@ -185,7 +191,7 @@ impl Bridge {
         }
         let mut wait = Duration::from_secs(self.config.reconnect_s_min);
         while !*drain.borrow() {
-            let begun = Instant::now();
+            self.connected_at = None;
             let lost = match self.once(&mut drain).await {
                 Ok(()) => return,
                 Err(lost) => lost,
@@ -194,7 +200,7 @@ impl Bridge {
             if self.tries_another_speech(&lost) {
                 continue;
             }
-            if begun.elapsed() >= GOOD {
+            if self.connected_at.is_some_and(|at| at.elapsed() >= GOOD) {
                 wait = Duration::from_secs(self.config.reconnect_s_min);
             }
             let next_try_s = jittered(wait).as_secs_f32();
@@ -214,6 +220,7 @@ impl Bridge {
             () = told(drain) => return Ok(()),
         };
         self.meters.connected.set(1.0);
+        (self.connected_at, self.hung_up) = (Some(Instant::now()), false);
         info!(bridge = self.config.name, address = %self.address, version = ?opened.remote.version(), "bridge connected");
         let ended = self.relay(&mut opened, drain).await;
         self.meters.connected.set(0.0);
@@ -221,26 +228,29 @@ impl Bridge {
         ended.map_err(OpenError::Lost)
     }
 
-    /// Whether the other broker is to be spoken to in another way at once.
+    /// Whether the other broker is to be spoken to in another way at once. That it closes the connection instead of an answer
+    /// means something only if it does so twice.
     fn tries_another_speech(&mut self, lost: &OpenError) -> bool {
-        let (next, because) = match (self.speech, lost.speech_is_unknown()) {
-            (Speech::V5, Some(true)) => (Speech::Bridge3, "it does not speak MQTT 5.0"),
-            (Speech::Bridge3, Some(_)) => (Speech::V3, "it knows no bridges"),
-            (Speech::V3, Some(_)) => {
-                // From the beginning, as it may have become another broker; but not at once.
+        let hung_up_before = std::mem::replace(&mut self.hung_up, lost.is_no_answer());
+        let is_unknown = lost.is_unknown_version() || hung_up_before && self.hung_up;
+        match self.speech {
+            Speech::V5 if lost.is_unknown_version() => self.speech = Speech::Bridge3,
+            Speech::Bridge3 if is_unknown => {
+                self.speech = Speech::V3;
+                warn!(
+                    bridge = self.config.name,
+                    "the other broker sends back what it was sent: what goes both ways is told twice here"
+                );
+            }
+            // From the beginning, as it may have become another broker; but not at once.
+            Speech::V3 if is_unknown => {
                 self.speech = first_speech(&self.config);
                 return false;
             }
-            _ => return false,
-        };
-        info!(bridge = self.config.name, because, next = ?next.version(), "bridge tries another version");
-        if next == Speech::V3 {
-            warn!(
-                bridge = self.config.name,
-                "the other broker sends back what it was sent: what goes both ways is told twice here"
-            );
+            Speech::V5 | Speech::Bridge3 | Speech::V3 => return false,
         }
-        self.speech = next;
+        self.hung_up = false;
+        info!(bridge = self.config.name, speech = ?self.speech, "the other broker is spoken to in another way");
         true
     }
 }

@@ -52,13 +52,17 @@ pub(super) enum OpenError {
 }
 
 impl OpenError {
-    /// Whether the other broker may not know how it was spoken to: it says so, or it has just closed the connection.
-    pub(super) fn speech_is_unknown(&self) -> Option<bool> {
-        match self {
-            Self::Remote(DialError::Version(_)) => Some(true),
-            Self::Remote(DialError::Lost(Lost::Ended | Lost::Io(_))) => Some(false),
-            _ => None,
-        }
+    /// Whether the other broker does not know how it was spoken to.
+    pub(super) fn is_unknown_version(&self) -> bool {
+        matches!(self, Self::Remote(DialError::Version(_)))
+    }
+
+    /// Whether the other broker has closed the connection instead of an answer.
+    pub(super) fn is_no_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::Remote(DialError::Lost(Lost::Ended | Lost::Io(_)))
+        )
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sapwood_mqtt::codec::{Ack, Connack, Packet, ReasonCode, Suback, Version};
+use sapwood_mqtt::codec::{Ack, Connack, Connect, Packet, ReasonCode, Suback, Version};
 use sapwood_mqtt::{BridgeConfig, BridgeTopic, BridgeVersion, Direction, MqttConfig};
 use sapwood_value::Value;
 
@@ -399,34 +399,162 @@ fn nobody_else_may_have_the_session_of_a_bridge() {
     );
 }
 
-#[test]
-fn a_bridge_takes_its_leave_when_its_server_ends() {
-    // The other broker is this test.
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut near = bridged(bridge(address, vec![topic("t", Direction::Both)]));
-    let mut far = Client::over(listener.accept().unwrap().0, None);
-    let Some(Packet::Connect(connect)) = far.next() else {
-        panic!("expected CONNECT");
-    };
-    assert_eq!(
-        (connect.client_id, connect.clean_start),
-        (text("bridge"), false)
-    );
-    far.send(Packet::Connack(Box::new(Connack {
-        session_present: false,
+/// The other broker, played by the test.
+struct Broker {
+    listener: TcpListener,
+}
+
+impl Broker {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self { listener }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    /// The next connection, with the CONNECT that it begins with.
+    fn meet(&self) -> (Client, Connect) {
+        let mut bridge = Client::over(self.listener.accept().unwrap().0, None);
+        match bridge.next() {
+            Some(Packet::Connect(connect)) => {
+                bridge.version = connect.version;
+                (bridge, *connect)
+            }
+            other => panic!("expected CONNECT, got {other:?}"),
+        }
+    }
+
+    /// Lets the next connection in, and grants its one subscription.
+    fn let_in(&self, session_present: bool) -> Client {
+        let (mut bridge, _) = self.meet();
+        welcome(&mut bridge, session_present);
+        bridge
+    }
+}
+
+fn welcome(bridge: &mut Client, session_present: bool) {
+    bridge.send(Packet::Connack(Box::new(Connack {
+        session_present,
         reason: ReasonCode::Success,
         properties: Default::default(),
     })));
-    let Some(Packet::Subscribe(subscribe)) = far.next() else {
+    let Some(Packet::Subscribe(subscribe)) = bridge.next() else {
         panic!("expected SUBSCRIBE");
     };
-    assert!(subscribe.filters[0].no_local && subscribe.filters[0].retain_as_published);
-    far.send(Packet::Suback(Suback {
+    bridge.send(Packet::Suback(Suback {
         packet_id: subscribe.packet_id,
         properties: Default::default(),
         reasons: vec![ReasonCode::GrantedQos2],
     }));
+}
+
+fn published(bridge: &mut Client) -> String {
+    spell(&bridge.publish())
+}
+
+#[test]
+fn a_broker_that_remembers_more_than_this_server_is_told_to_forget_it() {
+    let broker = Broker::new();
+    let near = bridged(bridge(broker.address(), vec![topic("t", Direction::Both)]));
+    let mut far = broker.let_in(true);
+    // It may hold any packet id of QoS 2, and would take the next message of that id for the old one.
+    for number in 1..=u16::MAX {
+        let Some(Packet::Pubrel(release)) = far.next() else {
+            panic!("expected PUBREL");
+        };
+        assert_eq!(release.packet_id, id(number));
+        far.send(Packet::Pubcomp(Ack::new(
+            id(number),
+            ReasonCode::PacketIdentifierNotFound,
+        )));
+    }
+    near.connect("p").retain("t", "1");
+    assert_eq!(published(&mut far), "t 1 q1 retain");
+}
+
+#[test]
+fn a_broker_that_has_forgotten_everything_may_use_its_packet_ids_anew() {
+    let broker = Broker::new();
+    let near = bridged(quick(bridge(
+        broker.address(),
+        vec![topic("t", Direction::Both)],
+    )));
+    let mut here = near.connect("here");
+    here.subscribe("t", Q2);
+    for payload in ["one", "two"] {
+        let mut far = broker.let_in(false);
+        far.send(Packet::Publish(publish("t", payload, Q2, 9)));
+        assert!(matches!(far.next(), Some(Packet::Pubrec(_))));
+        assert_eq!(next(&mut here), format!("t {payload} q2"));
+    }
+}
+
+#[test]
+fn what_the_other_broker_has_no_room_for_comes_again() {
+    let broker = Broker::new();
+    let near = bridged(quick(bridge(
+        broker.address(),
+        vec![topic("t", Direction::Both)],
+    )));
+    let mut far = broker.let_in(false);
+    near.connect("p")
+        .send(Packet::Publish(publish("t", "1", Q1, 3)));
+    let first = far.publish();
+    let refusal = Ack::new(first.packet_id.unwrap(), ReasonCode::QuotaExceeded);
+    far.send(Packet::Puback(refusal));
+    let mut far = broker.let_in(true);
+    let again = far.publish();
+    assert_eq!((again.packet_id, again.dup), (first.packet_id, true));
+    assert_eq!(again.message, first.message);
+}
+
+#[test]
+fn a_broker_of_an_older_version_is_spoken_to_as_it_can() {
+    let broker = Broker::new();
+    let near = bridged(bridge(broker.address(), vec![topic("t", Direction::Both)]));
+    let (mut far, connect) = broker.meet();
+    assert_eq!(connect.version, Version::V5);
+    far.stream.write_all(&[0x20, 2, 0, 1]).unwrap();
+    drop(far);
+    // It does not even know how to say no; once might have been chance.
+    for _ in 0..2 {
+        let (_, connect) = broker.meet();
+        assert_eq!((connect.version, connect.bridge), (Version::V3_1_1, true));
+    }
+    let (mut far, connect) = broker.meet();
+    assert_eq!((connect.version, connect.bridge), (Version::V3_1_1, false));
+    welcome(&mut far, false);
+    near.connect("p").retain("t", "1");
+    assert_eq!(published(&mut far), "t 1 q1 retain");
+}
+
+#[test]
+fn a_broker_that_falls_silent_is_left() {
+    let broker = Broker::new();
+    let config = BridgeConfig {
+        keep_alive_s: 1,
+        ..quick(bridge(broker.address(), vec![topic("t", Direction::Both)]))
+    };
+    let _near = bridged(config);
+    let mut far = broker.let_in(false);
+    assert_eq!(far.next(), Some(Packet::Pingreq));
+    far.send(Packet::Pingresp);
+    assert_eq!(far.next(), Some(Packet::Pingreq));
+    broker.let_in(true);
+}
+
+#[test]
+fn a_bridge_takes_its_leave_when_its_server_ends() {
+    let broker = Broker::new();
+    let mut near = bridged(bridge(broker.address(), vec![topic("t", Direction::Both)]));
+    let (mut far, connect) = broker.meet();
+    assert_eq!(
+        (connect.client_id, connect.clean_start),
+        (text("bridge"), false)
+    );
+    welcome(&mut far, false);
     far.send(Packet::Publish(publish("t", "1", Q1, 9)));
     let Some(Packet::Puback(ack)) = far.next() else {
         panic!("expected PUBACK");

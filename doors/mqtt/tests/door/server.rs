@@ -247,7 +247,7 @@ pub(crate) fn filter(text_of: &str, qos: Qos) -> SubscribeFilter {
 /// A client that says packets and hears them.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
-    version: Version,
+    pub(crate) version: Version,
     decoder: Decoder,
     inbound: BytesMut,
 }
