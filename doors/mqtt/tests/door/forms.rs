@@ -6,7 +6,7 @@ use sapwood_mqtt::{AcceptRule, DataFormat, Form, Listener, MqttConfig, PayloadRu
 use sapwood_tree::OpKind;
 use sapwood_value::{Format, Value};
 
-use crate::server::{Client, Q0, Q1, Server, filter, hello, publish, text};
+use crate::server::{Client, Q0, Q1, Server, filter, hello, id, publish, text};
 
 const ACCEPT_CBOR: (&str, &str) = ("accept", "application/cbor");
 
@@ -269,12 +269,15 @@ fn the_configuration_says_what_payloads_without_a_type_are() {
     // A content type says more.
     let typed = Publish {
         retain: true,
+        qos: Q1,
+        packet_id: Some(id(1)),
         ..typed("a", "application/json", "5".into())
     };
     client.send(Packet::Publish(typed));
+    assert_eq!(client.reason(), 0);
+    assert_eq!(server.get("a"), Some(Value::Int(5)));
     client.subscribe("a", Q0);
     assert_eq!(said(&mut client).2, "5");
-    assert_eq!(server.get("a"), Some(Value::Int(5)));
 }
 
 #[test]
