@@ -8,7 +8,7 @@ use sapwood_store::rows::View;
 use sapwood_tree::{Draft, Op, OpKind, Path, RowChanges, Rows as _, RowsError, Settings};
 use sapwood_value::{ServerValue, Text, Value};
 
-use crate::durable::{DurableId, Durables, Kept};
+use crate::durable::{DurableChange, DurableId, Durables, Kept};
 use crate::gate::{Claims, Gate, Operation};
 use crate::lease::{Effect, PrivateDraft};
 use crate::read::Reading;
@@ -98,6 +98,7 @@ pub(crate) fn decide(
     mut effects: Vec<Effect>,
 ) -> Result<Decided, WriteError> {
     check_conditions(context.log, view, &write.conditions)?;
+    check_durable(view, &effects)?;
     for op in &write.ops {
         context
             .gate
@@ -249,6 +250,21 @@ fn apply_beside(
     let applied = private.apply(commit, any_leases);
     applied.map_err(|error| unavailable(&error))?;
     Ok(private.into_changes())
+}
+
+/// That a durable session that somebody comes back to is still there: its time may have been over meanwhile.
+fn check_durable(view: &View, effects: &[Effect]) -> Result<(), WriteError> {
+    for effect in effects {
+        if let Effect::Durable {
+            id,
+            change: DurableChange::Back { .. },
+        } = effect
+            && !durable::exists(view, *id).map_err(|error| unavailable(&error))?
+        {
+            return Err(WriteError::NoSession);
+        }
+    }
+    Ok(())
 }
 
 fn check_conditions(

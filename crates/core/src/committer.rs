@@ -217,7 +217,8 @@ impl Committer {
                 permit,
             } => {
                 group.permits.extend(permit);
-                let registers = write.ops.is_empty() && !effects.is_empty();
+                let for_session = matches!(reply, Reply::Session { .. });
+                let registers = for_session && write.ops.is_empty() && !effects.is_empty();
                 let who = (session, durable);
                 let decided = self.try_decide(group, &claims, who, write, effects);
                 let outcome = decided.map(|committed| {

@@ -8,18 +8,17 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use sapwood_store::log::{CommitLog, CommitSeq, LogReader, TailError};
 use sapwood_store::rows::{RowStore, View, ViewHandle};
-use sapwood_tree::{Declared, Path, Settings};
+use sapwood_tree::{Declared, Path, Settings, TopicValue};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::LogId;
 use crate::clock::Clock;
 use crate::codec;
 use crate::commit::Commit;
 use crate::committer::{Committer, Reply, Request, Status};
 use crate::decode_room::{DecodeRoom, DecodeShare};
 use crate::durable::{self, Durable, DurableId, Durables};
-use crate::event::Event;
+use crate::event::{Body, Event};
 use crate::gate::{Claims, Denied, Gate, Operation};
 use crate::hub::{
     Batch, HubHandle, HubRequest, HubSettings, Join, JoinReply, MessageReply, Said, hub,
@@ -33,6 +32,7 @@ use crate::session::{Connect, Session, SessionId, WatchSpec};
 use crate::settings::{Limits, LogSettings};
 use crate::watch::From;
 use crate::write::{Committed, Write, WriteError};
+use crate::{LogId, Version, tell};
 
 /// How much room a waiting write takes at least, in kibibytes.
 const WRITE_KIB_MIN: usize = 8;
@@ -374,6 +374,14 @@ impl Database {
         let view = self.view();
         let row = durable::kept_row(&view, number).ok()??;
         durable::event(&row, number, &view, self.0.log, self.now_ms())
+    }
+
+    pub(crate) fn state_of(&self, claims: &Claims, topic: &Path) -> Option<Event> {
+        self.0.gate.check(claims, Operation::Read(topic)).ok()?;
+        let view = self.view();
+        let said = TopicValue::read(&view, topic, usize::MAX).ok()??;
+        let version = Version::new(self.0.log, view.seq());
+        Some(tell::topic_event(topic, Body::Topic(said), version))
     }
 
     /// How many durable sessions there are, their clients being there or not.

@@ -30,6 +30,7 @@ mod state;
 
 pub(crate) use kept::{Kept, What, event};
 pub(crate) use state::Durables;
+pub use state::KeptBounds;
 
 /// A durable session's id. No two of a database ever share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -261,6 +262,11 @@ fn change_head(
         draft.set(prefix(b'D', id), change(head).encode());
     }
     Ok(())
+}
+
+/// Whether there is such a session.
+pub(crate) fn exists(view: &View, id: DurableId) -> Result<bool, RowsError> {
+    Ok(view.private(&prefix(b'D', id))?.is_some())
 }
 
 /// Keeps something.

@@ -304,6 +304,20 @@ impl Outbox {
         Poll::Ready(())
     }
 
+    /// Takes the answers out, and leaves the waker to be called when something comes.
+    pub(crate) fn take_answers(&self, waker: &Waker) -> VecDeque<Parcel> {
+        let mut inner = self.inner.lock();
+        inner.waker = Some(waker.clone());
+        let is_event = |parcel: &Parcel| matches!(parcel, Parcel::Event(..));
+        if inner.parcels.iter().all(is_event) {
+            return VecDeque::new();
+        }
+        let all = std::mem::take(&mut inner.parcels);
+        let (events, answers) = all.into_iter().partition(is_event);
+        inner.parcels = events;
+        answers
+    }
+
     /// Has a watch begin again: what it was told may not be all.
     pub(crate) fn lose(&self, slot: Slot) {
         let waker = {

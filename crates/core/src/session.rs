@@ -13,7 +13,7 @@ use sapwood_value::Text;
 
 use crate::committer::{Reply, Request};
 use crate::database::Database;
-use crate::durable::{DurableChange, DurableId};
+use crate::durable::{DurableChange, DurableId, KeptBounds};
 use crate::event::{Body, Event, EventKind};
 use crate::gate::{Claims, Operation};
 use crate::hub::{Batch, HubRequest, MessageReply, Said};
@@ -348,10 +348,59 @@ impl Session {
         self.send(tag, Write::default(), changes);
     }
 
+    /// Ends a durable session that nobody is to go on with.
+    pub fn submit_end(&mut self, tag: u64, id: DurableId) {
+        let change = DurableChange::End;
+        self.send(tag, Write::default(), vec![Effect::Durable { id, change }]);
+    }
+
     /// Changes the session's own durable state. Answered when it is durable.
     pub fn submit_changes(&mut self, tag: u64, changes: Vec<DurableChange>) {
-        let effects = effects(self.durable, changes).collect();
-        self.send(tag, Write::default(), effects);
+        self.flush();
+        self.in_flight += 1;
+        let reply = Reply::Session {
+            outbox: Arc::clone(&self.outbox),
+            tag,
+        };
+        self.outbox.commits();
+        if let Err(error) = self.send_changes(changes, reply) {
+            self.outbox.committed(1);
+            self.outbox.answer(tag, Outcome::Written(Err(error)));
+        }
+    }
+
+    /// [`Session::close`], with last changes to the session's own durable state, which are durable when this returns.
+    ///
+    /// # Errors
+    /// [`WriteError`] if they could not be written; the session has ended all the same.
+    pub async fn close_with(mut self, changes: Vec<DurableChange>) -> Result<(), WriteError> {
+        self.flush();
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let sent = self.send_changes(changes, Reply::Caller(reply));
+        self.close().await;
+        sent?;
+        let answer = answer.await.unwrap_or(Err(WriteError::Unavailable));
+        answer.map(drop)
+    }
+
+    /// Sends changes to the committer. They need no room: they come of what has had some.
+    fn send_changes(&self, changes: Vec<DurableChange>, reply: Reply) -> Result<(), WriteError> {
+        let request = Request::Write {
+            claims: self.claims.clone(),
+            session: Some(self.id),
+            durable: self.durable,
+            write: Write::default(),
+            effects: effects(self.durable, changes).collect(),
+            reply,
+            permit: None,
+        };
+        let sent = self.database.enqueue(request);
+        sent.map_err(|()| WriteError::Unavailable)
+    }
+
+    /// What a topic says now, as a first state tells it; none if it says nothing.
+    pub fn state_of(&self, topic: &Path) -> Option<Arc<Event>> {
+        self.database.state_of(&self.claims, topic).map(Arc::new)
     }
 
     /// The durable session that this one is of.
@@ -364,11 +413,25 @@ impl Session {
         self.watches.iter().all(|(_, watch)| watch.is_live())
     }
 
+    /// Whether all watches have told their first state.
+    pub fn has_begun(&self) -> bool {
+        self.watches.iter().all(|(_, watch)| watch.has_begun())
+    }
+
     /// The numbers of what is kept for this durable session behind `after`, in order, the first `max` of them.
     pub fn kept_after(&self, after: u64, max: usize) -> Vec<u64> {
         let durables = self.database.durables();
         self.durable
             .map(|id| durables.after(id, after, max))
+            .unwrap_or_default()
+    }
+
+    /// How much is kept for this durable session behind `after`, and where to begin so that it is not more than so many
+    /// messages and bytes.
+    pub fn kept_bounds(&self, after: u64, messages_max: usize, bytes_max: usize) -> KeptBounds {
+        let durables = self.database.durables();
+        self.durable
+            .map(|id| durables.bounds(id, after, messages_max, bytes_max))
             .unwrap_or_default()
     }
 
@@ -517,6 +580,23 @@ impl Session {
         }
         self.drained = drained;
         self.poll_watches(cx, out);
+        if out.len() > before {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Appends the answers that are there, and leaves all else where it is: for who can't take anything just now, but must
+    /// know what has become of what it asked for. Wakes when anything comes.
+    pub fn poll_answers(&mut self, cx: &mut Context<'_>, out: &mut Vec<Delivery>) -> Poll<()> {
+        let before = out.len();
+        self.flush();
+        let mut answers = Drained {
+            parcels: self.outbox.take_answers(cx.waker()),
+            ..Drained::default()
+        };
+        self.deliver(&mut answers, out);
         if out.len() > before {
             Poll::Ready(())
         } else {

@@ -150,6 +150,11 @@ impl Watch {
         matches!(self.stage, Stage::Live | Stage::Stopped)
     }
 
+    /// Whether all of its first state has been handed out.
+    pub(crate) fn has_begun(&self) -> bool {
+        !matches!(self.stage, Stage::First(_) | Stage::Reading(_))
+    }
+
     /// Begins again with the state, and says so.
     pub(crate) fn reset(&mut self, database: &Database) {
         let view = database.view();

@@ -51,13 +51,19 @@ pub struct MqttConfig {
     pub receive_maximum: u16,
     /// Unacknowledged messages of QoS 1 and 2 toward a client, if it takes that many.
     pub in_flight_max: u16,
-    /// Messages of QoS 1 and 2 that wait for a client, also while it is away. At the limit the oldest of QoS 0 go first; then a client
-    /// that is there is told 0x97, and for one that is away messages are dropped and counted.
+    /// Messages that wait in memory for a client that is there. At the limit the oldest of QoS 0 go first; then those of QoS 1 and 2
+    /// wait in the store if its session is kept, and else it is told 0x97.
     pub queued_max: usize,
     /// What waits so, in bytes.
     pub queued_bytes_max: usize,
     /// Bytes that wait in the server for a client to take them. Until it does, nothing more is taken from it or from the tree.
     pub outbound_bytes_max: usize,
+    /// Messages of QoS 1 and 2 that a client finds when it comes back after having been away.
+    pub away_messages_max: usize,
+    /// What it finds so, in bytes.
+    pub away_bytes_max: usize,
+    /// Which of them go if there are more: `"oldest"` or `"newest"`.
+    pub away_drops: AwayDrops,
     /// Longest life of a session whose client is away, in seconds.
     pub session_expiry_s_max: u32,
     /// Most sessions whose clients are away or may go away. More are answered 0x97.
@@ -77,6 +83,16 @@ pub struct MqttConfig {
     pub payload: Vec<PayloadRule>,
     /// Tables `[[mqtt.bridge]]`: bridges to other brokers.
     pub bridge: Vec<BridgeConfig>,
+}
+
+/// What goes where more waits for a client than may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AwayDrops {
+    /// What came first.
+    Oldest,
+    /// What came last.
+    Newest,
 }
 
 impl Default for MqttConfig {
@@ -100,7 +116,10 @@ impl Default for MqttConfig {
             queued_max: 1000,
             queued_bytes_max: 1 << 20,
             outbound_bytes_max: 256 << 10,
-            session_expiry_s_max: 24 * 60 * 60,
+            away_messages_max: 100_000,
+            away_bytes_max: 64 << 20,
+            away_drops: AwayDrops::Oldest,
+            session_expiry_s_max: 7 * 24 * 60 * 60,
             sessions_max: 100_000,
             topic_alias_maximum: 16,
             keep_alive_s_max: 0,

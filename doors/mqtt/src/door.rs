@@ -70,7 +70,7 @@ impl MqttDoor {
         let open_writes_max = default.limits().requests_in_flight_max;
         let settings = config.settings(*default.tree_limits(), open_writes_max);
         let site = Site {
-            registry: Arc::new(Registry::new(config.sessions_max)),
+            registry: Arc::new(Registry::new()),
             inside: Arc::new(inside(&settings)),
             settings: Arc::new(settings),
             core,

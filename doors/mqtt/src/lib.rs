@@ -9,6 +9,7 @@ mod client;
 pub mod codec;
 mod config;
 mod door;
+mod durable;
 pub mod fuzz;
 pub mod import;
 mod joining;
@@ -28,6 +29,6 @@ pub use bridge::{
     Bridge, BridgeConfig, BridgeError, BridgeTopic, BridgeVersion, Direction, Secret, Wrong,
 };
 pub use client::{Address, AddressError, DialError, Lost};
-pub use config::MqttConfig;
+pub use config::{AwayDrops, MqttConfig};
 pub use door::MqttDoor;
 pub use rules::{AcceptRule, DataFormat, Form, Listener, NoFilter, PayloadRule, TopicPattern};

@@ -3,6 +3,7 @@
 //! All that is at hand goes out in one write: packets are encoded into a buffer of the thread, and only what the client does
 //! not take at once becomes the connection's own.
 
+mod durable;
 mod leaving;
 
 use std::cell::Cell;
@@ -145,11 +146,13 @@ impl Client {
             }
             let mut goes_on = self.poll_join(cx, now, out);
             goes_on |= self.poll_session(cx, now, out);
+            goes_on |= self.catch_up(now, out);
             match self.poll_input(cx, now, out) {
                 Ok(read) => goes_on |= read,
                 Err(closed) => return Poll::Ready(closed),
             }
             goes_on |= self.poll_timer(cx, now, out);
+            self.write_down(cx);
             let had_room = self.has_room(out);
             match self.link.poll_send(cx, out) {
                 Poll::Ready(Err(_)) => return Poll::Ready(Closed::Lost),
@@ -159,6 +162,7 @@ impl Client {
                 Poll::Pending => {}
             }
             if !goes_on {
+                self.note_first_states();
                 self.rest();
                 return Poll::Pending;
             }
@@ -187,7 +191,7 @@ impl Client {
         if holds != self.holds
             && let Some(joined) = &self.joined
         {
-            joined.kept.session.holds(holds);
+            joined.session.holds(holds);
             self.holds = holds;
         }
         let (bytes_received, bytes_sent) = self.link.take_counts();
@@ -262,14 +266,20 @@ impl Client {
     /// bounded.
     fn poll_session(&mut self, cx: &mut Context<'_>, now: Instant, out: &mut BytesMut) -> bool {
         self.deliver_waiting(now, out);
-        if !self.has_room(out) || !self.waiting.is_empty() || !self.machine.is_connected() {
+        if !self.has_room(out) || !self.machine.is_connected() {
             return false;
         }
         let Some(joined) = &mut self.joined else {
             return false;
         };
         let mut told = TOLD.take();
-        let any = joined.kept.session.poll_next(cx, &mut told).is_ready();
+        let polled = if self.waiting.is_empty() {
+            joined.session.poll_next(cx, &mut told)
+        } else {
+            // What the client is to be answered must not wait for what it has not taken.
+            joined.session.poll_answers(cx, &mut told)
+        };
+        let any = polled.is_ready();
         for one in told.drain(..) {
             match one {
                 Told::Event { watch, event } => self.tell(watch, &event, now, out),
@@ -303,12 +313,20 @@ impl Client {
         if let EventKind::Gap { dropped } = event.kind {
             return self.fell_behind(dropped, out);
         }
-        let kept = &mut *joined.kept;
-        let how = kept
+        let joined = &mut **joined;
+        if let (Some(number), Some(feed)) = (event.kept, &joined.feed)
+            && !feed.takes(number)
+        {
+            return;
+        }
+        let how = joined
             .subscriptions
-            .how(watch, event, &mut kept.session, &kept.database);
+            .how(watch, event, &mut joined.session, &joined.database);
+        if let Some(number) = event.kept.filter(|_| joined.feed.is_some()) {
+            return self.tell_kept(number, event, how, now, out);
+        }
         let Some((how, message)) = how.and_then(|how| {
-            let message = shared::published(event, how.shape, now, &kept.database)?;
+            let message = shared::published(event, how.shape, now, &joined.database)?;
             Some((how, message))
         }) else {
             return;
@@ -321,13 +339,12 @@ impl Client {
                 return;
             }
         }
-        kept.references += 1;
         let delivery = Delivery {
             message,
             qos: how.qos,
             retain: how.retain,
             subscription_ids: how.ids,
-            reference: kept.references,
+            reference: durable::reference(joined),
         };
         if !self.waiting.is_empty() || how.first && !self.has_room_for_state() {
             self.waiting.push_back(delivery);
@@ -356,17 +373,24 @@ impl Client {
 
     /// The session's outbox was full, and messages were dropped.
     fn fell_behind(&mut self, dropped: u64, out: &mut BytesMut) {
+        let Some(joined) = &mut self.joined else {
+            return;
+        };
+        if let Some(feed) = &mut joined.feed {
+            // What is kept is read.
+            return feed.falls_behind();
+        }
         counter!("sapwood_mqtt_dropped_total", "reason" => "outbox").increment(dropped);
-        let acknowledged = self
-            .joined
-            .as_ref()
-            .is_some_and(|joined| joined.kept.subscriptions.any_acknowledged());
+        let acknowledged = joined.subscriptions.any_acknowledged();
         if acknowledged && (!self.waiting.is_empty() || self.machine.room() == 0) {
             self.takes_too_little(out);
         }
     }
 
     fn outcome(&mut self, tag: u64, answer: &Result<Answer, WriteError>, out: &mut BytesMut) {
+        if self.written_down(tag, answer, out) {
+            return;
+        }
         let Some(tag) = self.take_open(tag) else {
             return;
         };
@@ -457,7 +481,7 @@ impl Client {
             Action::Connect(connecting) => self.connect(connecting),
             Action::Publish(publication) => self.publish(*publication),
             Action::Subscribe(subscribing) => self.subscribe(*subscribing),
-            Action::Unsubscribe(unsubscribing) => self.unsubscribe(&unsubscribing),
+            Action::Unsubscribe(unsubscribing) => self.unsubscribe(*unsubscribing),
             Action::Send(packet) => {
                 if let Packet::Disconnect(disconnect) = &packet {
                     match disconnect.reason {
@@ -473,8 +497,7 @@ impl Client {
                 self.counted.publishes_sent += 1;
                 deliver.write(version, out);
             }
-            // Only durable sessions keep anything, and none is durable yet.
-            Action::Keep { .. } => {}
+            Action::Keep { tag, change } => self.keep(tag, change),
             Action::Close => {
                 let is_fault = self.machine.counts().faults > 0;
                 self.closing.get_or_insert(if is_fault {
@@ -509,6 +532,7 @@ impl Client {
         let Some(joined) = &mut self.joined else {
             return;
         };
+        let changes = Self::changes_of(&publication);
         let Publication {
             tag,
             path,
@@ -523,8 +547,8 @@ impl Client {
                 .written(tag, ReasonCode::NotAuthorized, &mut self.actions);
             return;
         }
-        let session = &mut joined.kept.session;
-        let limits = joined.kept.database.limits().decoder();
+        let session = &mut joined.session;
+        let limits = joined.database.limits().decoder();
         let demand = self.site.rules.demand(&path);
         let core_tag = self.last_tag + 1;
         let done = if retain {
@@ -533,11 +557,11 @@ impl Client {
                     ops: vec![op],
                     conditions: Vec::new(),
                 };
-                session.submit(core_tag, write);
+                session.submit_with(core_tag, write, changes);
             })
         } else {
             map::core_message(&message, qos, &limits, demand)
-                .map(|message| session.submit_publish(core_tag, path, message))
+                .map(|message| session.submit_publish_with(core_tag, path, message, changes))
         };
         match done {
             Ok(()) => {
@@ -552,40 +576,62 @@ impl Client {
     }
 
     fn subscribe(&mut self, subscribing: Subscribing) {
-        let Some(joined) = &mut self.joined else {
+        match &self.joined {
+            Some(joined) if joined.feed.is_some() => self.subscribe_durably(subscribing),
+            _ => self.subscribe_now(subscribing),
+        }
+    }
+
+    fn subscribe_now(&mut self, subscribing: Subscribing) {
+        let Some(joined) = self.joined.as_deref_mut() else {
             return;
         };
-        let kept = &mut *joined.kept;
+        if let Some(feed) = &mut joined.feed {
+            // What is said while a first state is told comes behind it.
+            feed.falls_behind();
+        }
         let limits = self.site.config.subscription_limits();
+        let mut refused = Vec::new();
         let mut reasons = Vec::with_capacity(subscribing.subscriptions.len());
         let mut words = None;
         for asked in subscribing.subscriptions {
             let reader = self.site.figures.reader(asked.text.as_str());
-            let added = kept.subscriptions.add(
+            let kept = joined.feed.is_some().then(|| asked.clone());
+            let added = joined.subscriptions.add(
                 asked,
                 subscribing.subscription_id,
                 reader,
-                &mut kept.session,
-                &kept.database,
+                &mut joined.session,
+                &joined.database,
                 &limits,
             );
             reasons.push(added.unwrap_or_else(|not| {
+                refused.extend(kept);
                 words = not.words.or(words.take());
                 not.reason
             }));
+        }
+        for asked in &refused {
+            self.forget_subscription(&asked.text, asked);
         }
         self.machine
             .subscribed_saying(subscribing.tag, &reasons, words, &mut self.actions);
     }
 
-    fn unsubscribe(&mut self, unsubscribing: &Unsubscribing) {
-        let Some(joined) = &mut self.joined else {
+    fn unsubscribe(&mut self, unsubscribing: Unsubscribing) {
+        match &self.joined {
+            Some(joined) if joined.feed.is_some() => self.unsubscribe_durably(unsubscribing),
+            _ => self.unsubscribe_now(&unsubscribing),
+        }
+    }
+
+    fn unsubscribe_now(&mut self, unsubscribing: &Unsubscribing) {
+        let Some(joined) = self.joined.as_deref_mut() else {
             return;
         };
-        let kept = &mut *joined.kept;
         let mut reasons = Vec::with_capacity(unsubscribing.filters.len());
         for (text, _) in &unsubscribing.filters {
-            reasons.push(if kept.subscriptions.remove(text, &mut kept.session) {
+            reasons.push(if joined.subscriptions.remove(text, &mut joined.session) {
                 ReasonCode::Success
             } else {
                 ReasonCode::NoSubscriptionExisted
@@ -634,10 +680,7 @@ mod tests {
         fn future_bytes<F>(_serve: fn(Box<Client>) -> F) -> usize {
             size_of::<F>()
         }
-        let together = size_of::<Client>()
-            + future_bytes(Client::serve)
-            + size_of::<Joined>()
-            + size_of::<crate::registry::Kept>();
+        let together = size_of::<Client>() + future_bytes(Client::serve) + size_of::<Joined>();
         assert!(together < 2560, "{together} bytes");
     }
 }

@@ -8,9 +8,10 @@ use sapwood_core::{
     Claims, Database, Event, EventKind, EventValue, Limits, Session, Start, WatchError, WatchId,
     WatchSpec,
 };
-use sapwood_tree::{FilterIndex, Path, Query, QueryErrorKind, QueryLimits};
+use sapwood_tree::{FilterIndex, Path, Query, QueryErrorKind, QueryLimits, TopicFilter};
 
 use crate::codec::{Qos, ReasonCode, RetainHandling, SubscriptionId, Text};
+use crate::durable::Subscribed;
 use crate::machine::{Accept, Subscription, SubscriptionIds};
 use crate::map;
 use crate::rules::Preferred;
@@ -79,6 +80,10 @@ struct Entry {
     query: Option<Box<Query>>,
     /// Whether its first state is all that it has told, and that was not empty.
     told_first_only: bool,
+    /// The commit that its first state was of.
+    state_of: u64,
+    /// Whether it had a first state to tell, and that has not been noted as told.
+    untold: bool,
     /// Held while it is one to the server's reports.
     _reader: Option<Arc<()>>,
 }
@@ -181,10 +186,100 @@ impl Subscriptions {
             asked,
             query,
             told_first_only: false,
+            state_of: 0,
+            untold: start == Start::State,
             _reader: reader,
         };
         self.all.insert(at, entry);
         Ok(granted)
+    }
+
+    /// Goes on with a subscription that was kept.
+    pub(crate) fn resume(
+        &mut self,
+        subscribed: &Subscribed,
+        reader: Option<Arc<()>>,
+        session: &mut Session,
+        database: &Database,
+        limits: &SubscriptionLimits,
+    ) {
+        let Subscribed { asked, id, first } = subscribed;
+        let mut asked = asked.clone();
+        let handling = asked.retain_handling;
+        if !first {
+            asked.retain_handling = RetainHandling::DoNotSend;
+        }
+        let text = asked.text.clone();
+        if let Err(not) = self.add(asked, *id, reader, session, database, limits) {
+            tracing::error!(filter = text.as_str(), reason = ?not.reason, "a subscription that was kept can't be gone on with");
+            return;
+        }
+        let entry = self.all.iter_mut().find(|entry| entry.asked.text == text);
+        if let Some(entry) = entry {
+            entry.asked.retain_handling = handling;
+            if entry.query.is_some() && !first {
+                // What it has told is not known any more.
+                self.held.forget(entry.watch);
+            }
+        }
+    }
+
+    /// The subscription of a text.
+    pub(crate) fn get(&self, text: &Text) -> Option<Subscribed> {
+        let entry = self.all.iter().find(|entry| entry.asked.text == *text)?;
+        Some(Subscribed {
+            asked: entry.asked.clone(),
+            id: entry.id,
+            first: false,
+        })
+    }
+
+    /// Those whose first state was still to be told, each once.
+    pub(crate) fn take_told(&mut self) -> Vec<Subscribed> {
+        let told = self.all.iter_mut().filter(|entry| entry.untold);
+        let told = told.map(|entry| {
+            entry.untold = false;
+            Subscribed {
+                asked: entry.asked.clone(),
+                id: entry.id,
+                first: false,
+            }
+        });
+        told.collect()
+    }
+
+    /// Whether another subscription than that of `text` wants what a filter matches at QoS 1 or 2.
+    pub(crate) fn is_wanted(&self, filter: &TopicFilter, text: &Text) -> bool {
+        self.all.iter().any(|entry| {
+            entry.asked.text != *text
+                && entry.asked.filter.share.is_none()
+                && entry.asked.qos.is_acknowledged()
+                && entry.asked.filter.filter == *filter
+        })
+    }
+
+    /// How something that was kept goes out; `None` if it does not.
+    pub(crate) fn how_kept(&mut self, event: &Event, session: &Session) -> Option<How> {
+        let own = event.origin == Some(session.id());
+        let is_message = event.kind == EventKind::Message;
+        let seq = event.version.as_ref().map_or(0, |version| version.seq);
+        let verdicts = if self.any_query {
+            self.judge_all(None, event, own)
+        } else {
+            Verdicts::default()
+        };
+        let how = self.matching(event, map::qos(event), verdicts.wanted, |entry| {
+            // What a first state has told is not told again.
+            let is_new = is_message || seq > entry.state_of;
+            is_new && entry.takes(own) && verdicts.takes(entry)
+        });
+        how.filter(|how| how.qos.is_acknowledged())
+    }
+
+    /// In which shape an event goes out.
+    pub(crate) fn shape_of(&self, event: &Event) -> Shape {
+        let how = self.matching(event, Qos::ExactlyOnce, Verdict::Tells, |_| true);
+        how.map_or(Shape::AsItIs, |how| how.shape)
     }
 
     /// Has the first state of a subscription told once more, by a watch beside its own: what its own is told meanwhile
@@ -250,8 +345,12 @@ impl Subscriptions {
         if event.kind != EventKind::Message
             && let Some(retain) = self.is_first(watch, event)
         {
-            let how = self.first(self.owner(watch), event, published, retain);
-            if event.version.is_some() {
+            let owner = self.owner(watch);
+            let how = self.first(owner, event, published, retain);
+            if let Some(version) = &event.version {
+                if let Some(entry) = self.entry_mut(owner) {
+                    entry.state_of = version.seq;
+                }
                 self.has_told_again(watch, session);
             }
             return how;
@@ -305,12 +404,12 @@ impl Subscriptions {
     }
 
     /// What the queries of all subscriptions that match make of an event. The others tell it as it is.
-    fn judge_all(&mut self, watch: WatchId, event: &Event, is_own: bool) -> Verdicts {
+    fn judge_all(&mut self, watch: Option<WatchId>, event: &Event, is_own: bool) -> Verdicts {
         let mut matching = Vec::new();
         let mut each = |entry: &Entry| {
             matching.push((entry.watch, entry.query.is_some(), entry.takes(is_own)));
         };
-        match self.entry(watch) {
+        match watch.and_then(|watch| self.entry(watch)) {
             // What a group is told is one member's, and no query's.
             Some(entry) if entry.asked.filter.share.is_some() => return Verdicts::default(),
             Some(entry) if self.all.len() == 1 => each(entry),
@@ -352,7 +451,7 @@ impl Subscriptions {
     fn live(&mut self, watch: WatchId, event: &Event, published: Qos, is_own: bool) -> Option<How> {
         let retained = map::is_retained(event);
         let verdicts = if self.any_query {
-            self.judge_all(watch, event, is_own)
+            self.judge_all(Some(watch), event, is_own)
         } else {
             Verdicts::default()
         };
@@ -372,6 +471,18 @@ impl Subscriptions {
                 shape: self.shape(entry.asked.accept, &event.path, verdict)?,
             });
         }
+        self.matching(event, published, verdict, takes)
+    }
+
+    /// How an event goes out by all subscriptions that match and are not shared.
+    fn matching(
+        &self,
+        event: &Event,
+        published: Qos,
+        verdict: Verdict,
+        takes: impl Fn(&Entry) -> bool,
+    ) -> Option<How> {
+        let retained = map::is_retained(event);
         let mut longest: Option<&Entry> = None;
         let mut how: Option<How> = None;
         let mut ids = Vec::new();

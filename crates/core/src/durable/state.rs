@@ -53,6 +53,21 @@ struct State {
     swept: Option<Path>,
 }
 
+/// How much is kept for a session, and which part of it is within bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeptBounds {
+    /// All of it, in messages.
+    pub messages: usize,
+    /// The newest that are within bounds begin behind this number.
+    pub newest_from: u64,
+    /// The oldest that are within bounds end with this number.
+    pub oldest_to: u64,
+    /// The number of the last.
+    pub last: u64,
+    /// How many are not within bounds.
+    pub dropped: usize,
+}
+
 /// A durable session.
 #[derive(Debug)]
 struct Member {
@@ -190,6 +205,46 @@ impl Durables {
     /// The numbers of what is kept for a session behind `after`, in order; the first `max` of them.
     pub(crate) fn after(&self, id: DurableId, after: u64, max: usize) -> Vec<u64> {
         self.state.read().after(id, after, max)
+    }
+
+    /// How much is kept for a session, and where to begin to stay within bounds.
+    pub(crate) fn bounds(
+        &self,
+        id: DurableId,
+        after: u64,
+        messages_max: usize,
+        bytes_max: usize,
+    ) -> KeptBounds {
+        let entries = self.state.read().entries_after(id, after);
+        let mut bounds = KeptBounds {
+            messages: entries.len(),
+            newest_from: after,
+            oldest_to: entries.last().map_or(after, |entry| entry.number),
+            last: entries.last().map_or(after, |entry| entry.number),
+            dropped: 0,
+        };
+        let fits = |entries: &mut dyn Iterator<Item = &Entry>| {
+            let mut bytes = 0;
+            let within = entries.take(messages_max).take_while(|entry| {
+                bytes += entry.bytes as usize;
+                bytes <= bytes_max
+            });
+            within.count()
+        };
+        let newest = fits(&mut entries.iter().rev());
+        if newest == entries.len() {
+            return bounds;
+        }
+        bounds.dropped = entries.len() - newest;
+        if let Some(entry) = entries.get(bounds.dropped - 1) {
+            bounds.newest_from = entry.number;
+        }
+        let oldest = fits(&mut entries.iter());
+        bounds.oldest_to = oldest
+            .checked_sub(1)
+            .and_then(|last| entries.get(last))
+            .map_or(after, |entry| entry.number);
+        bounds
     }
 
     /// Those whose clients were there when the server died: how long each lives on, in seconds.
@@ -433,6 +488,12 @@ impl State {
     }
 
     fn after(&self, id: DurableId, after: u64, max: usize) -> Vec<u64> {
+        let mut entries = self.entries_after(id, after);
+        entries.truncate(max);
+        entries.into_iter().map(|entry| entry.number).collect()
+    }
+
+    fn entries_after(&self, id: DurableId, after: u64) -> Vec<Entry> {
         let Some(member) = self.sessions.get(&id) else {
             return Vec::new();
         };
@@ -446,12 +507,11 @@ impl State {
                 .filter(|(path, _)| filter.matches(path))
             {
                 let first = topic.0.partition_point(|entry| entry.number <= from);
-                found.extend(topic.0.range(first..).map(|entry| entry.number));
+                found.extend(topic.0.range(first..));
             }
         }
-        found.sort_unstable();
-        found.dedup();
-        found.truncate(max);
+        found.sort_unstable_by_key(|entry: &Entry| entry.number);
+        found.dedup_by_key(|entry| entry.number);
         found
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use sapwood_tree::Path;
 
-use super::{Accept, Published};
+use super::{Accept, Delivery, Published};
 use crate::codec::{
     Alias, Connect, Head, Message, Packet, PacketId, Qos, RetainHandling, SubscriptionId, Text,
     UserProperties, Version,
@@ -122,7 +122,7 @@ pub struct Unsubscribing {
 }
 
 /// What a durable session is to remember of the messages toward its client, or from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// A message of the client has been released: its packet id means nothing any more.
     Forget(PacketId),
@@ -130,13 +130,16 @@ pub enum Change {
     Assign {
         /// The id.
         packet_id: PacketId,
-        /// How hard it is tried.
-        qos: Qos,
+        /// The message.
+        delivery: Delivery,
+    },
+    /// The client has it, and is to be told to release it.
+    Received {
+        /// The id.
+        packet_id: PacketId,
         /// [`Delivery::reference`](super::Delivery).
         reference: u64,
     },
-    /// The client has it, and is to be told to release it.
-    Received(PacketId),
     /// The client is done with it.
     Settle {
         /// The id, which is free again.

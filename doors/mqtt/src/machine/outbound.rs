@@ -216,6 +216,21 @@ impl Machine {
         all.saturating_sub(taken)
     }
 
+    /// The first reference of what waits for a place in flight that `counts`.
+    pub fn first_queued(&self, counts: impl Fn(u64) -> bool) -> Option<u64> {
+        let mut waiting = self
+            .outbound
+            .queue
+            .iter()
+            .map(|delivery| delivery.reference);
+        waiting.find(|reference| counts(*reference))
+    }
+
+    /// Whether anything waits for a place in flight.
+    pub fn is_queue_empty(&self) -> bool {
+        self.outbound.queue.is_empty()
+    }
+
     /// Unacknowledged messages toward the client; 0 as long as nothing is in flight.
     pub fn in_flight(&self) -> usize {
         self.outbound.in_flight.len()
@@ -348,8 +363,7 @@ impl Machine {
                 tag,
                 change: Change::Assign {
                     packet_id,
-                    qos,
-                    reference,
+                    delivery: delivery.clone(),
                 },
             });
         }

@@ -308,7 +308,7 @@ fn spell_change(change: &Change) -> String {
     match change {
         Change::Forget(packet_id) => format!("forget {packet_id}"),
         Change::Assign { packet_id, .. } => format!("assign {packet_id}"),
-        Change::Received(packet_id) => format!("received {packet_id}"),
+        Change::Received { packet_id, .. } => format!("received {packet_id}"),
         Change::Settle { packet_id, .. } => format!("settle {packet_id}"),
         Change::Skip { reference } => format!("skip {reference}"),
     }

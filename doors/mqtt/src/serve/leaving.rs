@@ -2,25 +2,23 @@
 
 use std::time::Duration;
 
-use sapwood_core::Delivery as Told;
+use sapwood_core::DurableChange;
 use sapwood_net::Closed;
-use tracing::debug;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::{debug, error};
 
 use super::Client;
 use crate::joining::Joined;
-use crate::link::Link;
-use crate::machine::{Delivery, Ended};
-use crate::map;
-use crate::registry::{Away, Claim, Kept, Queue, QueueLimits, keep};
+use crate::machine::Ended;
+use crate::registry::{Claim, Place};
 use crate::will::Will;
-
-/// How long outcomes are waited for when the connection is gone, and the session is kept.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Client {
     /// Sees to what the connection leaves.
     pub(super) async fn end(mut self: Box<Self>, closed: Closed) -> Closed {
         self.rest();
+        self.note_first_states();
         let Some(joined) = self.joined.take() else {
             self.link.finish(is_ours(closed)).await;
             return closed;
@@ -37,106 +35,54 @@ impl Client {
         if claim.as_ref().is_some_and(|claim| claim.clean) {
             ended.session_expiry_s = 0;
         }
-        if ended.session_expiry_s == 0 {
-            end_session(*joined, claim, ended).await;
-            self.link.finish(lingers).await;
-        } else {
-            let link = self.keep_session(*joined, claim, ended).await;
-            link.finish(lingers).await;
-        }
-        closed
-    }
-
-    /// Hands the session to who claims it, or to a task that keeps it while the client is away.
-    async fn keep_session(
-        mut self: Box<Self>,
-        joined: Joined,
-        claim: Option<Claim>,
-        ended: Ended,
-    ) -> Link {
         let Joined {
-            mut kept,
+            database,
+            session,
+            feed,
             place,
             claimed,
             will,
+            client_id,
             ..
-        } = joined;
-        let will = will_of_kept(will, ended.will_after, claim.is_some()).await;
-        let config = &self.site.config;
-        let limits = QueueLimits {
-            messages_max: config.queued_max,
-            bytes_max: config.queued_bytes_max,
-        };
-        let behind = self.settle(&mut kept, limits).await;
-        let Self {
-            machine,
-            waiting,
-            link,
-            ..
-        } = *self;
-        kept.machine = machine.into_session();
-        let mut queue = Queue::new(limits, &kept.machine.queue);
-        for delivery in waiting.into_iter().chain(behind) {
-            queue.push(&mut kept.machine.queue, delivery);
-        }
-        match claim {
-            Some(claim) => drop(claim.reply.send(Some(kept))),
-            None => {
-                // It ends with the client's return, with the session, or with the runtime; nobody waits for it.
-                drop(tokio::spawn(keep(Away {
-                    kept,
-                    place,
-                    claimed,
-                    expires: Duration::from_secs(u64::from(ended.session_expiry_s)),
-                    will,
-                    limits,
-                })));
-            }
-        }
-        link
-    }
-
-    /// Waits for the outcomes of what the client has published: what was done must not be done again when it comes back
-    /// and sends it again (4.3.3). Gives what the session was told meanwhile.
-    async fn settle(&mut self, kept: &mut Kept, limits: QueueLimits) -> Vec<Delivery> {
-        let until = tokio::time::Instant::now() + SETTLE_TIMEOUT;
-        let mut queue = Queue::new(limits, &[]);
-        let (mut told, mut behind) = (Vec::new(), Vec::new());
-        while self.machine.has_open_writes() {
-            let next = tokio::time::timeout_at(until, kept.session.next(&mut told));
-            if next.await.is_err() {
-                break;
-            }
-            for one in &told {
-                if let Told::Answer { tag, answer } = one
-                    && let Some(tag) = self.take_open(*tag)
-                {
-                    let reason = map::outcome(answer);
-                    self.machine.written(tag, reason, &mut self.actions);
+        } = *joined;
+        let waits = will_of(will, ended, claim.is_some()).await;
+        match feed {
+            None => session.close().await,
+            Some(mut feed) => {
+                let mut changes = feed.last_changes(&self.machine);
+                changes.push(last_change(ended, database.now_ms()));
+                if let Err(error) = session.close_with(changes).await {
+                    error!(
+                        error = &error as &dyn std::error::Error,
+                        client_id,
+                        "the end of a connection could not be written down: its session is as it was a little before"
+                    );
                 }
             }
-            kept.take_in(&mut told, &mut queue, &mut behind);
         }
-        behind
+        match (claim, waits) {
+            (Some(claim), _) => {
+                claim.reply.send(()).ok();
+            }
+            // It ends with the client's return, with the session, or with the runtime; nobody waits for it.
+            (None, Some((will, delay))) => {
+                drop(tokio::spawn(wait(will, delay, place, claimed)));
+            }
+            (None, None) => drop(place),
+        }
+        self.link.finish(lingers).await;
+        closed
     }
 }
 
-async fn end_session(joined: Joined, claim: Option<Claim>, ended: Ended) {
-    let Joined {
-        kept, place, will, ..
-    } = joined;
-    place.keeps_no_more();
-    match (will, ended.will_after) {
-        // The session's end is the latest moment (3.1.2-8).
-        (Some(will), Some(_)) => will.publish().await,
-        (Some(will), None) => will.discard().await,
-        (None, _) => {}
+/// What becomes of a durable session without its client.
+fn last_change(ended: Ended, now_ms: u64) -> DurableChange {
+    match ended.session_expiry_s {
+        0 => DurableChange::End,
+        expiry_s => DurableChange::Away {
+            expires_ms: now_ms.saturating_add(u64::from(expiry_s) * 1000),
+        },
     }
-    kept.session.close().await;
-    if let Some(claim) = claim {
-        drop(claim.reply.send(None));
-    }
-    drop(place);
 }
 
 /// Whether the server has ended the connection, and its last word should arrive.
@@ -144,18 +90,41 @@ fn is_ours(closed: Closed) -> bool {
     matches!(closed, Closed::Refused(_) | Closed::Drained)
 }
 
-/// What becomes of a will where the session goes on: it is published now, or void, or waits.
-async fn will_of_kept(
+/// What becomes of a will: it is published now, or void, or waits.
+async fn will_of(
     will: Option<Will>,
-    after: Option<Duration>,
+    ended: Ended,
     is_taken_over: bool,
 ) -> Option<(Will, Duration)> {
     let will = will?;
-    match after {
-        Some(after) if after.is_zero() => will.publish().await,
+    match ended.will_after {
+        // The session's end is the latest moment (3.1.2-8).
+        Some(after) if after.is_zero() || ended.session_expiry_s == 0 => will.publish().await,
         // 3.1.3-9: who takes over is there in time.
         Some(after) if !is_taken_over => return Some((will, after)),
         Some(_) | None => will.discard().await,
     }
     None
+}
+
+/// Waits with a will, until its time has come or its client has.
+async fn wait(will: Will, delay: Duration, place: Place, mut claimed: oneshot::Receiver<Claim>) {
+    let until = Instant::now() + delay;
+    tokio::select! {
+        claim = &mut claimed => match claim {
+            // 3.1.3-9: who comes back in time makes it void; the end of the session is the latest moment.
+            Ok(claim) if !claim.clean => {
+                will.discard().await;
+                claim.reply.send(()).ok();
+            }
+            claim => {
+                will.publish().await;
+                if let Ok(claim) = claim {
+                    claim.reply.send(()).ok();
+                }
+            }
+        },
+        () = tokio::time::sleep_until(until) => will.publish().await,
+    }
+    drop(place);
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use sapwood_mqtt::MqttConfig;
+use sapwood_core::CoreSettings;
 use sapwood_mqtt::codec::{
     Ack, ConnectProperties, Disconnect, DisconnectProperties, Packet, ReasonCode, Version,
 };
+use sapwood_mqtt::{AwayDrops, MqttConfig};
 
-use crate::server::{Q0, Q1, Q2, Server, hello, id, lasting, publish, spell};
+use crate::server::{Client, Q0, Q1, Q2, Server, hello, id, lasting, publish, spell};
 
 #[test]
 fn a_kept_session_finds_its_subscriptions_and_what_it_missed() {
@@ -175,8 +176,15 @@ fn a_session_without_time_ends_with_its_connection() {
 #[test]
 fn what_waits_for_a_client_that_is_away_is_bounded() {
     // reliability, L7
+    for (away_drops, left) in [(AwayDrops::Oldest, 7..10), (AwayDrops::Newest, 0..3)] {
+        bounded_away(away_drops, left);
+    }
+}
+
+fn bounded_away(away_drops: AwayDrops, left: std::ops::Range<usize>) {
     let config = MqttConfig {
-        queued_max: 3,
+        away_messages_max: 3,
+        away_drops,
         in_flight_max: 2,
         sessions_max: 1,
         ..MqttConfig::default()
@@ -195,10 +203,13 @@ fn what_waits_for_a_client_that_is_away_is_bounded() {
     assert_eq!(refused.reason(), 0x97);
     let (mut client, connack) = server.connect_as(lasting("c"));
     assert!(connack.session_present);
-    for n in 0..3 {
+    for n in left {
         assert_eq!(client.told(), format!("a {n} q1"));
     }
     client.silent();
+    // What was left out is so for good.
+    other.say_surely("a", "next");
+    assert_eq!(client.told(), "a next q1");
 }
 
 #[test]
@@ -292,4 +303,87 @@ fn releases_go_out_in_the_order_of_what_they_release() {
     for at in [3, 0, 4, 1, 2] {
         assert!(matches!(client.next(), Some(Packet::Pubrel(ack)) if ack.packet_id == ids[at]));
     }
+}
+
+#[test]
+fn a_session_and_all_that_is_in_flight_outlive_the_server() {
+    // 4.1.0-1, 4.4.0-1
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
+        let settings = CoreSettings::folder(folder.path().to_owned());
+        Server::over(MqttConfig::default(), settings)
+    };
+    let server = start();
+    let (mut client, _) = server.connect_as(lasting("c"));
+    client.subscribe("a/#", Q2);
+    let mut other = server.connect("o");
+    say_once(&mut other, "a/1", "one");
+    let first = client.publish();
+    // It is never answered. The next one is received, and not released.
+    say_once(&mut other, "a/2", "two");
+    let second = client.publish();
+    client.send(Packet::Pubrec(Ack::new(
+        second.packet_id.unwrap(),
+        ReasonCode::Success,
+    )));
+    let next = client.next();
+    assert!(matches!(next, Some(Packet::Pubrel(_))), "{next:?}");
+    client.leave();
+    other.say_surely("a/3", "three");
+    drop(server);
+    let server = start();
+    let (mut client, connack) = server.connect_as(lasting("c"));
+    assert!(connack.session_present);
+    let Some(Packet::Pubrel(release)) = client.next() else {
+        panic!("no release")
+    };
+    assert_eq!(Some(release.packet_id), second.packet_id);
+    let again = client.publish();
+    assert!(again.dup);
+    assert_eq!(
+        (again.packet_id, &again.message),
+        (first.packet_id, &first.message)
+    );
+    let third = client.publish();
+    assert_eq!(&third.message.payload[..], b"three");
+    assert!(![first.packet_id, second.packet_id].contains(&third.packet_id));
+}
+
+#[test]
+fn what_a_client_has_published_acts_once_over_a_restart() {
+    // 4.3.3-10
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
+        let settings = CoreSettings::folder(folder.path().to_owned());
+        Server::over(MqttConfig::default(), settings)
+    };
+    let server = start();
+    let (mut listener, _) = server.connect_as(lasting("l"));
+    listener.subscribe("a", Q1);
+    listener.leave();
+    let (mut client, _) = server.connect_as(lasting("c"));
+    client.send(Packet::Publish(publish("a", "once", Q2, 7)));
+    assert!(matches!(client.next(), Some(Packet::Pubrec(_))));
+    client.leave();
+    drop(server);
+    let server = start();
+    let (mut client, connack) = server.connect_as(lasting("c"));
+    assert!(connack.session_present);
+    let mut again = publish("a", "once", Q2, 7);
+    again.dup = true;
+    client.send(Packet::Publish(again));
+    assert!(matches!(client.next(), Some(Packet::Pubrec(_))));
+    client.send(Packet::Pubrel(Ack::new(id(7), ReasonCode::Success)));
+    assert!(matches!(client.next(), Some(Packet::Pubcomp(_))));
+    let (mut listener, _) = server.connect_as(lasting("l"));
+    assert_eq!(listener.told(), "a once q1");
+    listener.silent();
+}
+
+/// Publishes at QoS 2, and sees it through.
+fn say_once(client: &mut Client, topic: &str, payload: &str) {
+    client.send(Packet::Publish(publish(topic, payload, Q2, 1)));
+    assert!(matches!(client.next(), Some(Packet::Pubrec(_))));
+    client.send(Packet::Pubrel(Ack::new(id(1), ReasonCode::Success)));
+    assert!(matches!(client.next(), Some(Packet::Pubcomp(_))));
 }

@@ -128,15 +128,20 @@ impl Machine {
     /// 4.3.3-4, behind the memory of it where the session is durable.
     fn has_received(&mut self, at: usize, packet_id: PacketId, out: &mut Vec<Action>) {
         let tag = self.client.durable.then(|| self.tag());
+        let mut reference = 0;
         if let Some(flying) = self.outbound.in_flight.get_mut(at) {
             flying.delivery = None;
             flying.stage = tag.map_or(Stage::Released, Stage::Receiving);
+            reference = flying.reference;
         }
         match tag {
             None => self.release(packet_id, ReasonCode::Success, out),
             Some(_) => out.push(Action::Keep {
                 tag,
-                change: Change::Received(packet_id),
+                change: Change::Received {
+                    packet_id,
+                    reference,
+                },
             }),
         }
     }

@@ -44,32 +44,34 @@ impl Store {
     }
 
     fn keep(&mut self, change: &Change) {
-        match *change {
+        match change {
             Change::Forget(packet_id) => {
-                self.unreleased.remove(&packet_id);
+                self.unreleased.remove(packet_id);
             }
             Change::Assign {
                 packet_id,
-                qos,
-                reference,
+                delivery,
             } => {
+                let (packet_id, reference) = (*packet_id, delivery.reference);
                 self.last_packet_id = packet_id.get();
                 self.cursor = reference as usize + 1;
                 self.in_flight.push(InFlight {
                     packet_id,
-                    qos,
+                    qos: delivery.qos,
                     sent: true,
                     received: false,
                     reference,
                     delivery: None,
                 });
             }
-            Change::Received(packet_id) => {
+            Change::Received { packet_id, .. } => {
                 let mut all = self.in_flight.iter_mut();
-                all.find(|one| one.packet_id == packet_id).unwrap().received = true;
+                all.find(|one| one.packet_id == *packet_id)
+                    .unwrap()
+                    .received = true;
             }
             Change::Settle { packet_id, .. } => {
-                self.in_flight.retain(|one| one.packet_id != packet_id);
+                self.in_flight.retain(|one| one.packet_id != *packet_id);
             }
             Change::Skip { .. } => panic!("nothing expires here"),
         }
