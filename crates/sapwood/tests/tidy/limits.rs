@@ -27,6 +27,7 @@ const NO_LIMITS_OF_MQTT: &[&str] = &[
     "websocket",
     "in_flight_max",
     "outbound_bytes_max",
+    "away_drops",
     "session_expiry_s_max",
     "keep_alive_s_max",
     "check_payload_format",
