@@ -544,8 +544,8 @@ impl Committer {
 
     /// What is kept and needed no longer goes.
     fn sweep(&self) -> Option<Request> {
-        let numbers = self.durables.sweep(SWEEP_BUDGET);
-        (!numbers.is_empty()).then(|| of_effects(vec![Effect::Unkept { numbers }]))
+        let effects = self.durables.sweep(SWEEP_BUDGET);
+        (!effects.is_empty()).then(|| of_effects(effects))
     }
 
     /// Ends durable sessions whose time is over.

@@ -12,10 +12,15 @@
 //! |---|---|
 //! | `D` session | when it ends, how long it lives on without a client, its key |
 //! | `F` session filter | the number from which on it is told what matches |
+//! | `G` share filter | a group: its id, and how many durable sessions share in it |
 //! | `H` session number | what was taken and is not done with: the door's row; nothing if it was done with beyond the cursor |
+//! | `J` session share filter | that it shares in a group |
 //! | `K` number | what is kept |
 //! | `Q` session | the cursor |
 //! | `R` session key | a row of the door's own |
+//!
+//! A group in which a durable session shares has cursor and `H` rows of its own, under an id of its own: what is kept for it
+//! waits until one member has taken it, whoever is there.
 
 use bytes::Bytes;
 use sapwood_store::rows::View;
@@ -30,20 +35,24 @@ mod state;
 
 pub(crate) use kept::{Kept, What, event};
 pub(crate) use state::Durables;
-pub use state::KeptBounds;
+pub use state::{Claim, KeptBounds};
 
 /// A durable session's id. No two of a database ever share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DurableId(pub(crate) u64);
 
 impl DurableId {
-    pub(crate) fn random() -> Self {
+    /// An id for something new.
+    pub fn random() -> Self {
         Self(rand::random::<u64>().max(1))
     }
 }
 
 /// What is kept has numbers in the order in which it was said: the commit's, and its place in there.
-pub(crate) const PART_BITS: u32 = 20;
+pub(crate) const PART_BITS: u32 = 18;
+
+/// Set in the number of what a session has taken for a group: it is held like its own, but its cursor does not pass it.
+const FOR_GROUP: u64 = 1 << 62;
 
 /// The number of the `part`th thing that a commit keeps.
 pub(crate) fn number(seq: u64, part: u32) -> u64 {
@@ -53,6 +62,25 @@ pub(crate) fn number(seq: u64, part: u32) -> u64 {
 /// The highest number that a commit could give.
 pub fn last_of(seq: u64) -> u64 {
     seq << PART_BITS | ((1 << PART_BITS) - 1)
+}
+
+/// What a session takes for a group is taken under this number.
+pub fn for_group(number: u64) -> u64 {
+    number | FOR_GROUP
+}
+
+/// Whether something was taken for a group.
+pub fn is_for_group(number: u64) -> bool {
+    number & !(FOR_GROUP - 1) == FOR_GROUP
+}
+
+/// The number under which it is kept, for whomever it was taken.
+pub fn own_number(number: u64) -> u64 {
+    if is_for_group(number) {
+        number & (FOR_GROUP - 1)
+    } else {
+        number
+    }
 }
 
 /// The commit that a number is of.
@@ -105,6 +133,29 @@ pub enum DurableChange {
     Pass {
         /// The number.
         cursor: u64,
+    },
+    /// It shares in a group: what matches is told to one of those who do.
+    JoinGroup {
+        /// The group's name.
+        share: Text,
+        /// What the group is told.
+        filter: TopicFilter,
+        /// The group's id, if there is none of that name and filter yet.
+        group: DurableId,
+    },
+    /// It shares in a group no longer.
+    LeaveGroup {
+        /// The group's name.
+        share: Text,
+        /// What the group is told.
+        filter: TopicFilter,
+    },
+    /// A group is done with something: a member has it.
+    SettleFor {
+        /// The group.
+        group: DurableId,
+        /// What is kept.
+        number: u64,
     },
     /// Its client is away.
     Away {
@@ -206,6 +257,9 @@ pub(crate) fn apply(
         DurableChange::End => {
             draft.unset(prefix(b'D', id));
             draft.unset(prefix(b'Q', id));
+            for (key, _) in draft.all(&prefix(b'J', id))? {
+                leave_group(draft, id, key.get(9..).unwrap_or_default())?;
+            }
             for kind in *b"FHR" {
                 draft.drop_all(&prefix(kind, id), None)?;
             }
@@ -222,14 +276,15 @@ pub(crate) fn apply(
             }
         }
         DurableChange::Take { number, row } => draft.set(held_key(id, *number), row.clone()),
-        DurableChange::Settle { number } => {
-            let cursor = draft.get(&prefix(b'Q', id))?;
-            let cursor = cursor.and_then(|row| number_at(&row, 0)).unwrap_or(0);
-            if *number > cursor {
-                draft.set(held_key(id, *number), Bytes::new());
-            } else {
-                draft.unset(held_key(id, *number));
-            }
+        DurableChange::Settle { number } => settle(draft, id, *number)?,
+        DurableChange::SettleFor { group, number } => settle(draft, *group, *number)?,
+        DurableChange::JoinGroup {
+            share,
+            filter,
+            group,
+        } => join_group(draft, seq, id, &group_name(share, filter), *group)?,
+        DurableChange::LeaveGroup { share, filter } => {
+            leave_group(draft, id, &group_name(share, filter))?;
         }
         DurableChange::Pass { cursor } => {
             draft.set(prefix(b'Q', id), be(*cursor));
@@ -250,6 +305,91 @@ pub(crate) fn apply(
         })?,
     }
     Ok(())
+}
+
+/// What is done with beyond the cursor is remembered until the cursor has passed it.
+fn settle(draft: &mut PrivateDraft<'_>, id: DurableId, number: u64) -> Result<(), RowsError> {
+    let Some(row) = draft.get(&prefix(b'Q', id))? else {
+        // It has ended.
+        return Ok(());
+    };
+    if number < FOR_GROUP && number_at(&row, 0).is_some_and(|cursor| number > cursor) {
+        draft.set(held_key(id, number), Bytes::new());
+    } else {
+        draft.unset(held_key(id, number));
+    }
+    Ok(())
+}
+
+/// A group's id, and how many durable sessions share in it.
+fn group_row(row: &[u8]) -> Option<(DurableId, u32)> {
+    let members = u32::from_be_bytes(row.get(8..12)?.try_into().ok()?);
+    Some((DurableId(number_at(row, 0)?), members))
+}
+
+fn put_group(draft: &mut PrivateDraft<'_>, name: &[u8], group: DurableId, members: u32) {
+    let row = [&group.0.to_be_bytes()[..], &members.to_be_bytes()].concat();
+    draft.set([b"G", name].concat(), row.into());
+}
+
+fn join_group(
+    draft: &mut PrivateDraft<'_>,
+    seq: u64,
+    id: DurableId,
+    name: &[u8],
+    new: DurableId,
+) -> Result<(), RowsError> {
+    let membership = [prefix(b'J', id).as_slice(), name].concat();
+    if draft.get(&membership)?.is_some() {
+        return Ok(());
+    }
+    let known = draft.get(&[b"G", name].concat())?;
+    let (group, members) = match known.and_then(|row| group_row(&row)) {
+        Some(known) => known,
+        None => {
+            draft.set(prefix(b'Q', new), be(last_of(seq)));
+            (new, 0)
+        }
+    };
+    put_group(draft, name, group, members + 1);
+    draft.set(membership, be(group.0));
+    Ok(())
+}
+
+/// The last one who leaves a group takes it along.
+fn leave_group(draft: &mut PrivateDraft<'_>, id: DurableId, name: &[u8]) -> Result<(), RowsError> {
+    let membership = [prefix(b'J', id).as_slice(), name].concat();
+    if draft.get(&membership)?.is_none() {
+        return Ok(());
+    }
+    draft.unset(membership);
+    let known = draft.get(&[b"G", name].concat())?;
+    let Some((group, members)) = known.and_then(|row| group_row(&row)) else {
+        return Ok(());
+    };
+    if members > 1 {
+        put_group(draft, name, group, members - 1);
+        return Ok(());
+    }
+    draft.unset([b"G", name].concat());
+    draft.unset(prefix(b'Q', group));
+    draft.drop_all(&prefix(b'H', group), None)
+}
+
+/// A group's name and filter, as keys have them: the name's length (2 bytes), the name, the filter.
+fn group_name(share: &Text, filter: &TopicFilter) -> Vec<u8> {
+    let len = u16::try_from(share.len()).unwrap_or(u16::MAX);
+    let mut name = len.to_be_bytes().to_vec();
+    name.extend_from_slice(share.as_bytes());
+    filter.store(&mut name);
+    name
+}
+
+fn read_group_name(name: &[u8]) -> Option<(Text, TopicFilter)> {
+    let (len, rest) = name.split_first_chunk::<2>()?;
+    let (share, filter) = rest.split_at_checked(u16::from_be_bytes(*len).into())?;
+    let share = std::str::from_utf8(share).ok()?.into();
+    Some((share, TopicFilter::restore(filter)?))
 }
 
 fn change_head(
@@ -278,7 +418,7 @@ pub(crate) fn keep(draft: &mut PrivateDraft<'_>, commit: &Commit, kept: &Kept) {
 
 /// What was kept, if it still is.
 pub(crate) fn kept_row(view: &View, number: u64) -> Result<Option<Bytes>, RowsError> {
-    view.private(&kept_key(number))
+    view.private(&kept_key(own_number(number)))
 }
 
 /// Forgets what nobody needs any more.

@@ -34,7 +34,10 @@ pub use crate::commit::Commit;
 pub use crate::core::{Core, OpenError};
 pub use crate::database::Database;
 pub use crate::decode_room::DecodeShare;
-pub use crate::durable::{Durable, DurableChange, DurableId, KeptBounds, commit_of, last_of};
+pub use crate::durable::{
+    Claim, Durable, DurableChange, DurableId, KeptBounds, commit_of, for_group, is_for_group,
+    last_of, own_number,
+};
 pub use crate::event::{Event, EventKind, EventValue, Form};
 pub use crate::gate::{Claims, Denied, Gate, Operation};
 pub use crate::message::Message;

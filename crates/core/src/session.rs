@@ -13,7 +13,7 @@ use sapwood_value::Text;
 
 use crate::committer::{Reply, Request};
 use crate::database::Database;
-use crate::durable::{DurableChange, DurableId, KeptBounds};
+use crate::durable::{Claim, DurableChange, DurableId, KeptBounds};
 use crate::event::{Body, Event, EventKind};
 use crate::gate::{Claims, Operation};
 use crate::hub::{Batch, HubRequest, MessageReply, Said};
@@ -376,11 +376,12 @@ impl Session {
     pub async fn close_with(mut self, changes: Vec<DurableChange>) -> Result<(), WriteError> {
         self.flush();
         let (reply, answer) = tokio::sync::oneshot::channel();
-        let sent = self.send_changes(changes, Reply::Caller(reply));
+        let done = match self.send_changes(changes, Reply::Caller(reply)) {
+            Ok(()) => answer.await.unwrap_or(Err(WriteError::Unavailable)),
+            Err(error) => Err(error),
+        };
         self.close().await;
-        sent?;
-        let answer = answer.await.unwrap_or(Err(WriteError::Unavailable));
-        answer.map(drop)
+        done.map(drop)
     }
 
     /// Sends changes to the committer. They need no room: they come of what has had some.
@@ -433,6 +434,31 @@ impl Session {
         self.durable
             .map(|id| durables.bounds(id, after, messages_max, bytes_max))
             .unwrap_or_default()
+    }
+
+    /// Claims something that was told to a group, before it is delivered.
+    pub fn claim(&self, share: &str, filter: &TopicFilter, number: u64) -> Claim {
+        let name = (share.into(), filter.clone());
+        self.database.durables().claim(&name, number, self.id)
+    }
+
+    /// Claims what waits for a durable group, the first `max` of it; and the group's id, if it is one.
+    pub fn claim_waiting(
+        &self,
+        share: &str,
+        filter: &TopicFilter,
+        max: usize,
+    ) -> Option<(DurableId, Vec<u64>)> {
+        let name = (share.into(), filter.clone());
+        self.database.durables().claim_waiting(&name, max, self.id)
+    }
+
+    /// Gives back something claimed for a group: it has no room for it now.
+    pub fn release(&self, share: &str, filter: &TopicFilter, number: u64) {
+        let name = (share.into(), filter.clone());
+        self.database
+            .durables()
+            .release(&name, Some(number), self.id);
     }
 
     /// What is kept under a number, as it was told; none if it is kept no longer, or its time is over.
@@ -753,7 +779,14 @@ impl Session {
 
     fn leave(&mut self, id: WatchId, watch: &Watch) {
         self.slots.remove(&id.slot());
-        let left = self.outbox.leave_group(id.slot());
+        let mut left = self.outbox.leave_group(id.slot());
+        if let WatchSpec::Group { name, filter } = watch.spec() {
+            // What it has claimed and not settled is another member's, now or later.
+            let name = (name.clone(), filter.clone());
+            let released = self.database.durables().release(&name, None, self.id);
+            let claimed = released.into_iter().filter_map(|number| self.kept(number));
+            left.splice(0..0, claimed);
+        }
         self.database
             .leave(watch.spec().clone(), self.id, id.slot(), left);
     }
@@ -793,16 +826,14 @@ impl fmt::Debug for Session {
 }
 
 fn effects(id: Option<DurableId>, changes: Vec<DurableChange>) -> impl Iterator<Item = Effect> {
+    let for_a_group = |change: &DurableChange| matches!(change, DurableChange::SettleFor { .. });
     debug_assert!(
-        id.is_some() || changes.is_empty(),
+        id.is_some() || changes.iter().all(for_a_group),
         "only a durable session has such state"
     );
+    let id = id.unwrap_or(DurableId(0));
     let changes = changes.into_iter();
-    id.into_iter().flat_map(move |id| {
-        changes
-            .clone()
-            .map(move |change| Effect::Durable { id, change })
-    })
+    changes.map(move |change| Effect::Durable { id, change })
 }
 
 fn answer(outcome: Outcome) -> Result<Answer, WriteError> {

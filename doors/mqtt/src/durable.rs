@@ -9,7 +9,7 @@ mod rows;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use sapwood_core::{Durable, DurableChange};
+use sapwood_core::{Durable, DurableChange, is_for_group};
 
 use crate::codec::{PacketId, Qos};
 use crate::machine::{Change, InFlight, Tag};
@@ -23,9 +23,14 @@ const UNKEPT: u64 = 1 << 63;
 /// So many changes are written without waiting for more.
 const LATE_MAX: usize = 256;
 
-/// Whether a reference is the number of something kept.
+/// Whether a reference is the number of something kept, for the session or for a group.
 pub(crate) fn is_kept(reference: u64) -> bool {
     reference < UNKEPT
+}
+
+/// Whether a reference is the number of something kept that the session's own cursor passes.
+pub(crate) fn is_own(reference: u64) -> bool {
+    is_kept(reference) && !is_for_group(reference)
 }
 
 /// What is still to be remembered of a connection's session.
@@ -127,7 +132,7 @@ impl Keeping {
                 Late::Settled => {
                     let written = self.written.remove(&number);
                     // What is beyond the cursor would be delivered again.
-                    if written || is_kept(number) && number > self.cursor {
+                    if written || is_own(number) && number > self.cursor {
                         changes.push(DurableChange::Settle { number });
                     }
                 }

@@ -17,6 +17,7 @@ use crate::durable::{self, Feed, Held};
 use crate::machine::{self, Accepted, Connecting, Delivery, InFlight};
 use crate::map;
 use crate::registry::{Claim, Key, Place};
+use crate::serve::Shares;
 use crate::shared;
 use crate::subscriptions::Subscriptions;
 use crate::topic;
@@ -35,6 +36,7 @@ pub(crate) struct Joined {
     pub(crate) client_id: String,
     /// The newest delivery, where nothing is kept about it.
     pub(crate) deliveries: u64,
+    pub(crate) shares: Shares,
 }
 
 /// What a durable session is found by.
@@ -106,6 +108,7 @@ pub(crate) async fn join(
         will,
         client_id,
         deliveries: 0,
+        shares: Shares::default(),
     };
     let accepted = Accepted {
         session_present: durable.as_ref().is_some_and(|begun| begun.is_present),
@@ -202,6 +205,7 @@ impl Joined {
             self.subscriptions
                 .resume(subscribed, reader, session, database, &limits);
         }
+        self.shares.pulls = !self.subscriptions.shares().is_empty();
         let now = Instant::now();
         let in_flight = found.in_flight.into_iter();
         let in_flight = in_flight.map(|(one, held)| InFlight {

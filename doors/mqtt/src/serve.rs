@@ -5,6 +5,9 @@
 
 mod durable;
 mod leaving;
+mod sharing;
+
+pub(crate) use sharing::Shares;
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -19,7 +22,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use metrics::counter;
 use sapwood_core::{
-    Answer, Delivery as Told, Event, EventKind, Limits, WatchId, Write, WriteError,
+    Answer, Claim as Claimed, Delivery as Told, Event, EventKind, Limits, WatchId, Write,
+    WriteError,
 };
 use sapwood_net::{Closed, Connection, Info, Signal};
 use sapwood_tree::NotOfForm;
@@ -38,6 +42,7 @@ use crate::map;
 use crate::registry::Claim;
 use crate::reports::Counted;
 use crate::shared;
+use crate::subscriptions::How;
 
 /// How often a connection goes on with what has come meanwhile before others have their turn.
 const ROUNDS_MAX: usize = 16;
@@ -147,6 +152,7 @@ impl Client {
             let mut goes_on = self.poll_join(cx, now, out);
             goes_on |= self.poll_session(cx, now, out);
             goes_on |= self.catch_up(now, out);
+            goes_on |= self.pull(now, out);
             match self.poll_input(cx, now, out) {
                 Ok(read) => goes_on |= read,
                 Err(closed) => return Poll::Ready(closed),
@@ -163,6 +169,7 @@ impl Client {
             }
             if !goes_on {
                 self.note_first_states();
+                self.settle_shares();
                 self.rest();
                 return Poll::Pending;
             }
@@ -314,10 +321,19 @@ impl Client {
             return self.fell_behind(dropped, out);
         }
         let joined = &mut **joined;
-        if let (Some(number), Some(feed)) = (event.kept, &joined.feed)
-            && !feed.takes(number)
-        {
-            return;
+        if let Some(number) = event.kept {
+            if let Some(share) = joined.subscriptions.share_of(watch) {
+                match joined.session.claim(&share.name, &share.filter, number) {
+                    Claimed::Mine(group) => {
+                        return self.tell_claimed(watch, &share, (group, number), event, now, out);
+                    }
+                    Claimed::Taken => return,
+                    Claimed::NotDurable => return self.tell_plainly(watch, event, now, out),
+                }
+            }
+            if joined.feed.as_ref().is_some_and(|feed| !feed.takes(number)) {
+                return;
+            }
         }
         let how = joined
             .subscriptions
@@ -325,6 +341,30 @@ impl Client {
         if let Some(number) = event.kept.filter(|_| joined.feed.is_some()) {
             return self.tell_kept(number, event, how, now, out);
         }
+        self.tell_so(how, event, now, out);
+    }
+
+    /// Tells an event that is nobody's but this connection's to remember.
+    fn tell_plainly(
+        &mut self,
+        watch: WatchId,
+        event: &Arc<Event>,
+        now: Instant,
+        out: &mut BytesMut,
+    ) {
+        let Some(joined) = self.joined.as_deref_mut() else {
+            return;
+        };
+        let how = joined
+            .subscriptions
+            .how(watch, event, &mut joined.session, &joined.database);
+        self.tell_so(how, event, now, out);
+    }
+
+    fn tell_so(&mut self, how: Option<How>, event: &Arc<Event>, now: Instant, out: &mut BytesMut) {
+        let Some(joined) = self.joined.as_deref_mut() else {
+            return;
+        };
         let Some((how, message)) = how.and_then(|how| {
             let message = shared::published(event, how.shape, now, &joined.database)?;
             Some((how, message))
@@ -376,6 +416,7 @@ impl Client {
         let Some(joined) = &mut self.joined else {
             return;
         };
+        joined.shares.pulls = true;
         if let Some(feed) = &mut joined.feed {
             // What is kept is read.
             return feed.falls_behind();
@@ -591,6 +632,10 @@ impl Client {
             feed.falls_behind();
         }
         let limits = self.site.config.subscription_limits();
+        joined.shares.pulls |= subscribing
+            .subscriptions
+            .iter()
+            .any(|asked| asked.filter.share.is_some());
         let mut refused = Vec::new();
         let mut reasons = Vec::with_capacity(subscribing.subscriptions.len());
         let mut words = None;

@@ -95,6 +95,22 @@ impl Entry {
     }
 }
 
+/// A group that a subscription shares in.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Share {
+    pub(crate) name: Box<str>,
+    pub(crate) filter: TopicFilter,
+}
+
+impl Share {
+    fn of(entry: &Entry) -> Option<Self> {
+        Some(Self {
+            name: entry.asked.filter.share.clone()?,
+            filter: entry.asked.filter.filter.clone(),
+        })
+    }
+}
+
 /// A first state on its way.
 #[derive(Debug)]
 struct First {
@@ -246,6 +262,18 @@ impl Subscriptions {
             }
         });
         told.collect()
+    }
+
+    /// The group that a watch is of.
+    pub(crate) fn share_of(&self, watch: WatchId) -> Option<Share> {
+        self.entry(watch).and_then(Share::of)
+    }
+
+    /// All groups that it shares in.
+    pub(crate) fn shares(&self) -> Vec<(WatchId, Share)> {
+        let all = self.all.iter();
+        all.filter_map(|entry| Some((entry.watch, Share::of(entry)?)))
+            .collect()
     }
 
     /// Whether another subscription than that of `text` wants what a filter matches at QoS 1 or 2.

@@ -54,6 +54,9 @@ pub(super) fn put_change(out: &mut Vec<u8>, id: DurableId, change: &DurableChang
         DurableChange::Take { number, .. } => (6, *number),
         DurableChange::Settle { number } => (7, *number),
         DurableChange::Pass { cursor } => (8, *cursor),
+        DurableChange::JoinGroup { group, .. } => (11, group.0),
+        DurableChange::LeaveGroup { .. } => (12, 0),
+        DurableChange::SettleFor { number, .. } => (13, *number),
         DurableChange::Away { expires_ms } => (9, *expires_ms),
         DurableChange::Back { expiry_s } => (10, u64::from(*expiry_s)),
     };
@@ -68,6 +71,12 @@ pub(super) fn put_change(out: &mut Vec<u8>, id: DurableId, change: &DurableChang
             put_bytes(out, key);
             put_bytes(out, value.as_deref().unwrap_or_default());
         }
+        DurableChange::JoinGroup { share, filter, .. }
+        | DurableChange::LeaveGroup { share, filter } => {
+            put_bytes(out, share.as_bytes());
+            put_sized(out, |out| filter.store(out));
+        }
+        DurableChange::SettleFor { group, .. } => out.extend_from_slice(&group.0.to_le_bytes()),
         DurableChange::Take { row, .. } => put_bytes(out, row),
         DurableChange::End
         | DurableChange::Settle { .. }
@@ -110,6 +119,19 @@ pub(super) fn read_change(input: &mut Input<'_>) -> Option<(DurableId, DurableCh
         9 => DurableChange::Away { expires_ms: number },
         10 => DurableChange::Back {
             expiry_s: seconds.ok()?,
+        },
+        11 => DurableChange::JoinGroup {
+            share: input.text()?.into(),
+            filter: TopicFilter::restore(input.sized()?)?,
+            group: DurableId(number),
+        },
+        12 => DurableChange::LeaveGroup {
+            share: input.text()?.into(),
+            filter: TopicFilter::restore(input.sized()?)?,
+        },
+        13 => DurableChange::SettleFor {
+            number,
+            group: DurableId(input.u64()?),
         },
         _ => return None,
     };

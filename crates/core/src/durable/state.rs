@@ -14,9 +14,10 @@ use sapwood_store::rows::View;
 use sapwood_tree::{FilterIndex, Op, Path, RowsError, TopicFilter, told};
 use sapwood_value::Text;
 
-use super::{DurableChange, DurableId, Head, Kept, What, last_of, number, number_at};
+use super::{DurableChange, DurableId, Head, Kept, What, last_of, number, number_at, own_number};
 use crate::commit::Commit;
 use crate::lease::{self, Effect};
+use crate::session::SessionId;
 use crate::settings::Limits;
 
 /// So many topics are looked at before the time is.
@@ -44,6 +45,9 @@ struct State {
     topics: BTreeMap<Path, Topic>,
     /// How many sessions hold what was kept.
     held: HashMap<u64, u32>,
+    /// The groups in which durable sessions share. Each stands among the sessions, too.
+    groups: HashMap<DurableId, Group>,
+    group_ids: HashMap<(Text, TopicFilter), DurableId>,
     ends: BTreeSet<(u64, DurableId)>,
     kept: usize,
     kept_bytes: usize,
@@ -68,6 +72,28 @@ pub struct KeptBounds {
     pub dropped: usize,
 }
 
+/// What became of a claim for a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// No durable session shares in the group, so nothing is kept for it.
+    NotDurable,
+    /// It is the session's, until it is settled or the session ends.
+    Mine(DurableId),
+    /// Somebody has or had it.
+    Taken,
+}
+
+/// A group in which durable sessions share.
+#[derive(Debug)]
+struct Group {
+    name: (Text, TopicFilter),
+    members: HashSet<DurableId>,
+    /// What is done with beyond the cursor.
+    settled: BTreeSet<u64>,
+    /// What is with a connected session, durable or not.
+    claims: HashMap<u64, SessionId>,
+}
+
 /// A durable session.
 #[derive(Debug)]
 struct Member {
@@ -77,6 +103,7 @@ struct Member {
     cursor: u64,
     filters: Vec<(TopicFilter, u64)>,
     held: BTreeSet<u64>,
+    groups: Vec<DurableId>,
 }
 
 /// What is kept of one topic.
@@ -96,6 +123,14 @@ impl Durables {
         for (key, row) in lease::all(view, b"D")? {
             if let Some((id, head)) = number_at(&key, 1).zip(Head::decode(&row)) {
                 state.load_session(view, DurableId(id), head)?;
+            }
+        }
+        for (key, row) in lease::all(view, b"G")? {
+            state.load_group(view, &key, &row)?;
+        }
+        for (key, row) in lease::all(view, b"J")? {
+            if let Some((session, group)) = number_at(&key, 1).zip(number_at(&row, 0)) {
+                state.share(DurableId(session), DurableId(group));
             }
         }
         let mut after = None;
@@ -199,7 +234,70 @@ impl Durables {
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.state.read().sessions.len()
+        let state = self.state.read();
+        state.sessions.len() - state.groups.len()
+    }
+
+    /// A session claims something for a group.
+    pub(crate) fn claim(
+        &self,
+        name: &(Text, TopicFilter),
+        number: u64,
+        session: SessionId,
+    ) -> Claim {
+        let mut state = self.state.write();
+        let Some(id) = state.group_ids.get(name).copied() else {
+            return Claim::NotDurable;
+        };
+        let cursor = state.sessions.get(&id).map_or(0, |member| member.cursor);
+        match state.groups.get_mut(&id) {
+            Some(group) if group.is_free(number, cursor) => {
+                group.claims.insert(number, session);
+                Claim::Mine(id)
+            }
+            _ => Claim::Taken,
+        }
+    }
+
+    /// A session claims what waits for a group, the first `max` of it.
+    pub(crate) fn claim_waiting(
+        &self,
+        name: &(Text, TopicFilter),
+        max: usize,
+        session: SessionId,
+    ) -> Option<(DurableId, Vec<u64>)> {
+        let mut state = self.state.write();
+        let id = *state.group_ids.get(name)?;
+        let cursor = state.sessions.get(&id)?.cursor;
+        let entries = state.entries_after(id, cursor);
+        let group = state.groups.get_mut(&id)?;
+        let numbers = entries.into_iter().map(|entry| entry.number);
+        let free = numbers.filter(|number| group.is_free(*number, cursor));
+        let free: Vec<u64> = free.take(max).collect();
+        for number in &free {
+            group.claims.insert(*number, session);
+        }
+        Some((id, free))
+    }
+
+    /// A session gives back what it has claimed for a group; or one thing of it.
+    pub(crate) fn release(
+        &self,
+        name: &(Text, TopicFilter),
+        one: Option<u64>,
+        session: SessionId,
+    ) -> Vec<u64> {
+        let mut state = self.state.write();
+        let id = state.group_ids.get(name).copied();
+        let Some(group) = id.and_then(|id| state.groups.get_mut(&id)) else {
+            return Vec::new();
+        };
+        let released = group
+            .claims
+            .extract_if(|number, who| *who == session && one.is_none_or(|one| one == *number));
+        let mut released: Vec<u64> = released.map(|(number, _)| number).collect();
+        released.sort_unstable();
+        released
     }
 
     /// The numbers of what is kept for a session behind `after`, in order; the first `max` of them.
@@ -253,7 +351,7 @@ impl Durables {
         let there = state
             .sessions
             .iter()
-            .filter(|(_, one)| one.expires_ms.is_none());
+            .filter(|(id, one)| one.expires_ms.is_none() && !state.groups.contains_key(id));
         there.map(|(id, one)| (*id, one.expiry_s)).collect()
     }
 
@@ -277,14 +375,22 @@ impl Durables {
 
     /// Forgets what is kept and needed by nobody, or must give way: some of it, found in about `budget`. Its rows are
     /// still to go.
-    pub(crate) fn sweep(&self, budget: Duration) -> Vec<u64> {
+    pub(crate) fn sweep(&self, budget: Duration) -> Vec<Effect> {
         let mut state = self.state.write();
-        let mut unkept = state.sweep(budget);
-        unkept.extend(state.make_room(&self.limits));
-        if !unkept.is_empty() {
+        let mut numbers = state.sweep(budget);
+        numbers.extend(state.make_room(&self.limits));
+        let cursors = state.group_cursors().into_iter();
+        let mut effects: Vec<Effect> = cursors
+            .map(|(id, cursor)| Effect::Durable {
+                id,
+                change: DurableChange::Pass { cursor },
+            })
+            .collect();
+        if !numbers.is_empty() {
             self.measure(&state);
+            effects.push(Effect::Unkept { numbers });
         }
-        unkept
+        effects
     }
 }
 
@@ -301,6 +407,12 @@ fn what(topic: &Path, what: &sapwood_tree::What, ops: &[Op]) -> Option<What> {
         }) if payload.qos == 0 => None,
         Some(OpKind::PutRecord { .. } | OpKind::DeleteRecord) => Some(What::Op(*op)),
         _ => Some(What::State(topic.clone())),
+    }
+}
+
+impl Group {
+    fn is_free(&self, number: u64, cursor: u64) -> bool {
+        number > cursor && !self.settled.contains(&number) && !self.claims.contains_key(&number)
     }
 }
 
@@ -362,10 +474,35 @@ impl State {
             DurableChange::Row { .. } => {}
             DurableChange::Take { number, .. } => self.take(id, *number),
             DurableChange::Settle { number } => self.settle(id, *number),
+            DurableChange::SettleFor { group, number } => self.settle(*group, *number),
+            DurableChange::JoinGroup {
+                share,
+                filter,
+                group,
+            } => {
+                let name = (share.clone(), filter.clone());
+                let group = match self.group_ids.get(&name) {
+                    Some(known) => *known,
+                    None => {
+                        self.begin_group(*group, name, last_of(seq));
+                        *group
+                    }
+                };
+                self.share(id, group);
+            }
+            DurableChange::LeaveGroup { share, filter } => {
+                let name = (share.clone(), filter.clone());
+                if let Some(group) = self.group_ids.get(&name).copied() {
+                    self.leave_group(id, group);
+                }
+            }
             DurableChange::Pass { cursor } => {
                 if let Some(member) = self.sessions.get_mut(&id) {
                     member.cursor = *cursor;
                     self.dirty = true;
+                }
+                if let Some(group) = self.groups.get_mut(&id) {
+                    group.settled = group.settled.split_off(&(*cursor + 1));
                 }
             }
             DurableChange::Away { expires_ms } => self.goes(id, Some(*expires_ms), None),
@@ -385,6 +522,7 @@ impl State {
             cursor: 0,
             filters: Vec::new(),
             held: BTreeSet::new(),
+            groups: Vec::new(),
         };
         self.sessions.insert(id, member);
     }
@@ -405,7 +543,91 @@ impl State {
         for number in member.held {
             self.release(number);
         }
+        for group in member.groups {
+            self.leave_group(id, group);
+        }
         self.dirty = true;
+    }
+
+    fn load_group(&mut self, view: &View, key: &[u8], row: &[u8]) -> Result<(), RowsError> {
+        let name = key.get(1..).and_then(super::read_group_name);
+        let Some((name, (id, _))) = name.zip(super::group_row(row)) else {
+            return Ok(());
+        };
+        let durable = super::Durable::read(view, id)?;
+        self.begin_group(id, name, durable.cursor);
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.settled = durable.settled.into_iter().collect();
+        }
+        Ok(())
+    }
+
+    fn begin_group(&mut self, id: DurableId, name: (Text, TopicFilter), cursor: u64) {
+        let member = Member {
+            key: Text::default(),
+            expires_ms: None,
+            expiry_s: 0,
+            cursor,
+            filters: Vec::new(),
+            held: BTreeSet::new(),
+            groups: Vec::new(),
+        };
+        self.sessions.insert(id, member);
+        self.subscribe(id, name.1.clone(), cursor);
+        self.group_ids.insert(name.clone(), id);
+        let group = Group {
+            name,
+            members: HashSet::new(),
+            settled: BTreeSet::new(),
+            claims: HashMap::new(),
+        };
+        self.groups.insert(id, group);
+    }
+
+    fn share(&mut self, id: DurableId, group: DurableId) {
+        let Some(member) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        if let Some(known) = self.groups.get_mut(&group)
+            && known.members.insert(id)
+        {
+            member.groups.push(group);
+        }
+    }
+
+    fn leave_group(&mut self, id: DurableId, group: DurableId) {
+        if let Some(member) = self.sessions.get_mut(&id) {
+            member.groups.retain(|known| *known != group);
+        }
+        let Some(known) = self.groups.get_mut(&group) else {
+            return;
+        };
+        known.members.remove(&id);
+        if known.members.is_empty()
+            && let Some(known) = self.groups.remove(&group)
+        {
+            self.group_ids.remove(&known.name);
+            self.end(group);
+        }
+    }
+
+    /// How far the groups have come: those that have come further than their cursors.
+    fn group_cursors(&self) -> Vec<(DurableId, u64)> {
+        let mut come = Vec::new();
+        for (id, group) in &self.groups {
+            let (Some(member), Some(last)) = (self.sessions.get(id), group.settled.last()) else {
+                continue;
+            };
+            let waits = self.entries_after(*id, member.cursor).into_iter();
+            let first = waits
+                .map(|entry| entry.number)
+                .find(|number| !group.settled.contains(number));
+            let cursor = first.map_or(*last, |first| first - 1);
+            if cursor > member.cursor {
+                come.push((*id, cursor));
+            }
+        }
+        come
     }
 
     fn subscribe(&mut self, id: DurableId, filter: TopicFilter, since: u64) {
@@ -443,11 +665,23 @@ impl State {
         if let Some(member) = self.sessions.get_mut(&id)
             && member.held.insert(number)
         {
-            *self.held.entry(number).or_default() += 1;
+            *self.held.entry(own_number(number)).or_default() += 1;
         }
     }
 
     fn settle(&mut self, id: DurableId, number: u64) {
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.claims.remove(&number);
+            if self
+                .sessions
+                .get(&id)
+                .is_some_and(|member| number > member.cursor)
+            {
+                group.settled.insert(number);
+                self.dirty = true;
+            }
+            return;
+        }
         if let Some(member) = self.sessions.get_mut(&id)
             && member.held.remove(&number)
         {
@@ -457,6 +691,7 @@ impl State {
     }
 
     fn release(&mut self, number: u64) {
+        let number = own_number(number);
         if let Some(count) = self.held.get_mut(&number) {
             *count -= 1;
             if *count == 0 {

@@ -11,7 +11,7 @@ use metrics::counter;
 use sapwood_core::{Durable, DurableChange, Limits, Session};
 use tokio::time::Sleep;
 
-use super::{Keeping, is_kept};
+use super::{Keeping, is_own};
 use crate::MqttConfig;
 use crate::config::AwayDrops;
 use crate::machine::{Machine, Subscribing, Tag, Unsubscribing};
@@ -97,6 +97,12 @@ impl Feed {
         }
     }
 
+    /// A request that has been written down; several may have been by one tag.
+    pub(crate) fn take_asked(&mut self, tag: u64) -> Option<Asked> {
+        let at = self.asked.iter().position(|(asked, _)| *asked == tag)?;
+        self.asked.remove(at).map(|(_, asked)| asked)
+    }
+
     /// From now on what is kept is read.
     pub(crate) fn falls_behind(&mut self) {
         self.behind = true;
@@ -130,7 +136,7 @@ impl Feed {
 
     /// All up to here has a packet id, or none to come.
     pub(crate) fn cursor(&self, machine: &Machine) -> u64 {
-        let queued = machine.first_queued(is_kept);
+        let queued = machine.first_queued(is_own);
         queued.map_or(self.taken, |first| self.taken.min(first - 1))
     }
 

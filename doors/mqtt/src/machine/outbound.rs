@@ -226,6 +226,28 @@ impl Machine {
         waiting.find(|reference| counts(*reference))
     }
 
+    /// Whether a message is on its way to the client, or waits for it.
+    pub fn holds(&self, reference: u64) -> bool {
+        let in_flight = self
+            .outbound
+            .in_flight
+            .iter()
+            .map(|flying| flying.reference);
+        let queued = self
+            .outbound
+            .queue
+            .iter()
+            .map(|delivery| delivery.reference);
+        in_flight.chain(queued).any(|held| held == reference)
+    }
+
+    /// The references of QoS 2 messages that are on their way to the client.
+    pub fn in_flight_once(&self) -> impl Iterator<Item = u64> {
+        let once = |flying: &&Flying| flying.qos == Qos::ExactlyOnce;
+        let in_flight = self.outbound.in_flight.iter().filter(once);
+        in_flight.map(|flying| flying.reference)
+    }
+
     /// Whether anything waits for a place in flight.
     pub fn is_queue_empty(&self) -> bool {
         self.outbound.queue.is_empty()

@@ -5,7 +5,7 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use sapwood_core::{Answer, DurableChange, Event, WriteError};
+use sapwood_core::{Answer, DurableChange, DurableId, Event, WriteError};
 use sapwood_net::Closed;
 
 use super::{Client, Delivered, Delivery};
@@ -15,7 +15,8 @@ use crate::joining::Joined;
 use crate::machine::{Change, Publication, Subscribing, Subscription, Tag, Unsubscribing};
 use crate::map;
 use crate::shared;
-use crate::subscriptions::How;
+use crate::subscriptions::{How, Subscriptions};
+use crate::topic::Filter;
 
 /// How long what may be written late waits for more.
 const LATE: Duration = Duration::from_millis(100);
@@ -30,6 +31,7 @@ impl Client {
 
     /// A change of the machine's that is to be kept.
     pub(super) fn keep(&mut self, tag: Option<Tag>, change: Change) {
+        self.hand_over(&change);
         if let Some(feed) = self.feed() {
             feed.keeping.add(tag, change);
         }
@@ -192,14 +194,13 @@ impl Client {
         let mut changes = Vec::new();
         for asked in &subscribing.subscriptions {
             let before = subscriptions.get(&asked.text);
-            let wants =
-                |asked: &Subscription| asked.qos.is_acknowledged() && asked.filter.share.is_none();
-            let wanted = before.as_ref().is_some_and(|before| wants(&before.asked));
-            let filter = asked.filter.filter.clone();
-            if wants(asked) && !wanted {
-                changes.push(DurableChange::Subscribe { filter });
-            } else if wanted && !wants(asked) && !subscriptions.is_wanted(&filter, &asked.text) {
-                changes.push(DurableChange::Unsubscribe { filter });
+            let wanted = before
+                .as_ref()
+                .is_some_and(|before| before.asked.qos.is_acknowledged());
+            if asked.qos.is_acknowledged() && !wanted {
+                changes.push(begins(&asked.filter));
+            } else if wanted && !asked.qos.is_acknowledged() {
+                changes.extend(ends(&asked.filter, &asked.text, subscriptions));
             }
             let subscribed = Subscribed {
                 asked: asked.clone(),
@@ -231,20 +232,19 @@ impl Client {
         else {
             return;
         };
-        let mut changes = Vec::new();
+        // What it has been given for a group is written before it leaves that.
+        let cursor = feed.cursor(&self.machine);
+        let (mut changes, promises) = feed.keeping.take(cursor);
         for (text, filter) in &unsubscribing.filters {
             changes.push(DurableChange::Row {
                 key: subscription_key(text),
                 value: None,
             });
-            if filter.share.is_none() && !subscriptions.is_wanted(&filter.filter, text) {
-                changes.push(DurableChange::Unsubscribe {
-                    filter: filter.filter.clone(),
-                });
-            }
+            changes.extend(ends(filter, text, subscriptions));
         }
         self.last_tag += 1;
         session.submit_changes(self.last_tag, changes);
+        feed.asked.push_back((self.last_tag, Asked::Kept(promises)));
         feed.asked
             .push_back((self.last_tag, Asked::Unsubscribe(unsubscribing)));
     }
@@ -256,15 +256,20 @@ impl Client {
         answer: &Result<Answer, WriteError>,
         out: &mut BytesMut,
     ) -> bool {
-        let Some(feed) = self.feed() else {
-            return false;
-        };
-        let Some(at) = feed.asked.iter().position(|(asked, _)| *asked == tag) else {
-            return false;
-        };
-        let Some((_, asked)) = feed.asked.remove(at) else {
-            return false;
-        };
+        let mut any = false;
+        while let Some(asked) = self.feed().and_then(|feed| feed.take_asked(tag)) {
+            any = true;
+            self.written_down_one(asked, answer, out);
+        }
+        any
+    }
+
+    fn written_down_one(
+        &mut self,
+        asked: Asked,
+        answer: &Result<Answer, WriteError>,
+        out: &mut BytesMut,
+    ) {
         match (asked, answer) {
             (Asked::Kept(promises), Ok(_)) => {
                 let now = Instant::now();
@@ -293,7 +298,6 @@ impl Client {
             }
         }
         self.act(out);
-        true
     }
 
     /// A subscription was not taken after all.
@@ -305,9 +309,7 @@ impl Client {
             key: subscription_key(text),
             value: None,
         });
-        feed.keeping.add_late(DurableChange::Unsubscribe {
-            filter: subscription.filter.filter.clone(),
-        });
+        feed.keeping.add_late(end(&subscription.filter));
     }
 
     /// First states that are told need not be told again after a crash.
@@ -335,6 +337,38 @@ impl Client {
             });
         }
     }
+}
+
+/// What makes a subscription durable.
+fn begins(filter: &Filter) -> DurableChange {
+    match &filter.share {
+        None => DurableChange::Subscribe {
+            filter: filter.filter.clone(),
+        },
+        Some(share) => DurableChange::JoinGroup {
+            share: (&**share).into(),
+            filter: filter.filter.clone(),
+            group: DurableId::random(),
+        },
+    }
+}
+
+fn end(filter: &Filter) -> DurableChange {
+    match &filter.share {
+        None => DurableChange::Unsubscribe {
+            filter: filter.filter.clone(),
+        },
+        Some(share) => DurableChange::LeaveGroup {
+            share: (&**share).into(),
+            filter: filter.filter.clone(),
+        },
+    }
+}
+
+/// What ends it, unless another one wants the same.
+fn ends(filter: &Filter, text: &Text, all: &Subscriptions) -> Option<DurableChange> {
+    let wanted = filter.share.is_none() && all.is_wanted(&filter.filter, text);
+    (!wanted).then(|| end(filter))
 }
 
 /// What a delivery that the core does not keep is known by.

@@ -19,6 +19,7 @@ impl Client {
     pub(super) async fn end(mut self: Box<Self>, closed: Closed) -> Closed {
         self.rest();
         self.note_first_states();
+        let settled = self.last_settled();
         let Some(joined) = self.joined.take() else {
             self.link.finish(is_ours(closed)).await;
             return closed;
@@ -47,7 +48,8 @@ impl Client {
         } = *joined;
         let waits = will_of(will, ended, claim.is_some()).await;
         match feed {
-            None => session.close().await,
+            None if settled.is_empty() => session.close().await,
+            None => drop(session.close_with(settled).await),
             Some(mut feed) => {
                 let mut changes = feed.last_changes(&self.machine);
                 changes.push(last_change(ended, database.now_ms()));

@@ -83,6 +83,10 @@ fn a_member_that_is_there_is_told_before_one_that_is_away() {
         publisher.say_surely("a", &n.to_string());
         assert_eq!(there.told(), format!("a {n} q1"));
     }
+    there.leave();
+    publisher.say_surely("a", "last");
+    let (mut away, _) = server.connect_as(lasting("away"));
+    assert_eq!(away.told(), "a last q1");
 }
 
 #[test]
