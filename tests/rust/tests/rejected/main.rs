@@ -158,6 +158,7 @@ fn bystander(server: &Server, stop: &AtomicBool) -> (Duration, usize) {
         longest = longest.max(begin.elapsed());
         count += 1;
     }
+    client.leave();
     (longest, count)
 }
 
