@@ -351,6 +351,12 @@ pub fn all() -> Vec<Target> {
             MQTT_WORDS,
         ),
         target(
+            "mqtt-bridge",
+            sapwood_mqtt::fuzz::bridge,
+            &["seeds/mqtt-bridge"],
+            MQTT_WORDS,
+        ),
+        target(
             "mqtt-machine",
             sapwood_mqtt::fuzz::machine,
             &["seeds/mqtt-machine", "seeds/mqtt3", "seeds/mqtt5"],

@@ -5,6 +5,7 @@
 //! other. When either connection ends, so does the other one, and both sessions are taken up again.
 
 mod config;
+pub(crate) mod fuzz;
 mod link;
 mod open;
 mod relay;

@@ -14,6 +14,7 @@ use sapwood_tree::{FilterIndex, Limits, Path};
 use crate::codec::{DecodeLimits, Decoder, Fault, Packet, Version, encode, encoded_len};
 use crate::topic::{self, Filter};
 
+pub use crate::bridge::fuzz::relay as bridge;
 pub use machine::machine;
 
 const LIMITS: DecodeLimits = DecodeLimits {

@@ -389,6 +389,31 @@ fn a_broker_of_3_1_1_is_bridged_without_loops() {
 }
 
 #[test]
+fn a_flood_from_both_sides_does_not_block_the_bridge() {
+    let far = Server::start();
+    let near = bridged(bridge(far.address, vec![topic("f/#", Direction::Both)]));
+    connected(&near, &far, "f/ready", "f/ready");
+    let mut ends = [near.connect("here"), far.connect("there")];
+    for (end, of) in ends.iter_mut().zip(["f/far/end", "f/near/end"]) {
+        end.subscribe(of, Q1);
+    }
+    std::thread::scope(|scope| {
+        for (server, name) in [(&near, "near"), (&far, "far")] {
+            scope.spawn(move || {
+                let payload = "x".repeat(64 << 10);
+                let mut client = server.connect("p");
+                for _ in 0..500 {
+                    client.say(&format!("f/{name}"), &payload);
+                }
+                client.say_surely(&format!("f/{name}/end"), "1");
+            });
+        }
+    });
+    assert_eq!(next(&mut ends[0]), "f/far/end 1 q1");
+    assert_eq!(next(&mut ends[1]), "f/near/end 1 q1");
+}
+
+#[test]
 fn nobody_else_may_have_the_session_of_a_bridge() {
     let server = Server::start();
     let mut client = server.open(Version::V5);
