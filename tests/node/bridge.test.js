@@ -133,6 +133,29 @@ test("ours to another Sapwood: over restarts of that one, once at QoS 2", async 
   assert.match(metrics, /sapwood_mqtt_bridge_relayed_total\{bridge="b",direction="in"\} [1-9]/);
 });
 
+test("what waits for the other broker outlives kill -9, and goes over once", async (t) => {
+  const broker = await Mosquitto.start();
+  const near = await Server.start("--set", bridge(broker.url, '{ filter = "t/#", qos = 2, direction = "out" }'));
+  t.after(() => Promise.all([near.stop(), broker.remove()]));
+  await near.printed;
+  await connected(near);
+  await (await late(broker)).stop();
+  await broker.stop();
+  const waiting = Array.from({ length: 100 }, (_, n) => ["t/a", String(n), { qos: 2 }]);
+  await publish(near.mqtt, ...waiting);
+  await near.end("SIGKILL");
+  await near.startAgain();
+  await near.printed;
+  await broker.startAgain();
+  const after = await late(broker);
+  const got = [];
+  while (got.length < 100) got.push(await live(after));
+  await publish(near.mqtt, ["t/end", "", { qos: 2 }]);
+  assert.equal(await live(after), "t/end  2 0");
+  assert.deepEqual(got.sort(), waiting.map(([topic, payload]) => `${topic} ${payload} 2 0`).sort());
+  await after.stop();
+});
+
 for (const version of ["mqttv311", "mqttv50"]) {
   test(`mosquitto's own bridge to us, ${version}: both ways, all QoS, retained, over its restart`, async (t) => {
     const server = await Server.start();
