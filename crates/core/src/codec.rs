@@ -140,6 +140,11 @@ fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
             }
         }
         Effect::Durable { id, change } => durable::put_change(out, *id, change),
+        Effect::EndsAt { session, at_ms } => {
+            out.push(10);
+            out.extend_from_slice(&session.0.to_le_bytes());
+            out.extend_from_slice(&at_ms.to_le_bytes());
+        }
     }
 }
 
@@ -182,6 +187,10 @@ fn read_effect(input: &mut Input<'_>) -> Option<Effect> {
             let (id, change) = durable::read_change(input)?;
             Effect::Durable { id, change }
         }
+        10 => Effect::EndsAt {
+            session: SessionId(input.u64()?),
+            at_ms: input.u64()?,
+        },
         _ => return None,
     })
 }

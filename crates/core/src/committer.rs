@@ -77,6 +77,8 @@ pub(crate) struct Committer {
     pub(crate) status: Arc<Status>,
     pub(crate) any_leases: bool,
     pub(crate) next_expiry: Option<u64>,
+    /// When the next session ends that nobody ends.
+    pub(crate) next_ending: Option<u64>,
     pub(crate) durables: Arc<Durables>,
     /// Where those wait who are answered, once somebody has waited.
     pub(crate) runtime: Arc<OnceLock<Handle>>,
@@ -343,6 +345,9 @@ impl Committer {
 
     fn note_leases(&mut self, effects: &[Effect]) {
         for effect in effects {
+            if let Effect::EndsAt { at_ms, .. } = effect {
+                self.next_ending = self.next_ending.into_iter().chain([*at_ms]).min();
+            }
             if let Effect::Lease { expires_ms, .. } = effect {
                 self.any_leases = true;
                 self.next_expiry = self.next_expiry.into_iter().chain(*expires_ms).min();
@@ -548,6 +553,22 @@ impl Committer {
         (!effects.is_empty()).then(|| of_effects(effects))
     }
 
+    /// Ends sessions that nobody else ends.
+    fn end_left(&mut self, now_ms: u64) {
+        let view = self.store.view();
+        let ending = lease::ending(&view, now_ms).unwrap_or_default();
+        drop(view);
+        for session in ending {
+            let (done, _) = oneshot::channel();
+            self.commit_group(&mut std::iter::once(Request::EndSession {
+                session,
+                claims: Claims::anonymous(),
+                done,
+            }));
+        }
+        self.next_ending = lease::next_ending(&self.store.view()).unwrap_or(None);
+    }
+
     /// Ends durable sessions whose time is over.
     fn end_durables(&mut self, now_ms: u64) {
         let ended = self.durables.ended(now_ms);
@@ -567,6 +588,9 @@ impl Committer {
         let now_ms = self.clock.now_ms();
         if self.durables.next_end().is_some_and(|end| end <= now_ms) {
             self.end_durables(now_ms);
+        }
+        if self.next_ending.is_some_and(|end| end <= now_ms) {
+            self.end_left(now_ms);
         }
         if self.next_expiry.is_none_or(|expiry| expiry > now_ms) {
             return;
@@ -602,7 +626,8 @@ impl Committer {
     /// How long to wait for requests: until something expires, or the log is to be looked at.
     fn wait(&self) -> Option<Duration> {
         let sweeps = self.durables.needs_sweep().then_some(SWEEP_EVERY);
-        let next = self.next_expiry.into_iter().chain(self.durables.next_end());
+        let ends = self.next_ending.into_iter().chain(self.durables.next_end());
+        let next = self.next_expiry.into_iter().chain(ends);
         let until_expiry = next
             .min()
             .map(|expiry| Duration::from_millis(expiry.saturating_sub(self.clock.now_ms()).max(1)));

@@ -104,6 +104,7 @@ impl Database {
         let unread = |error: sapwood_tree::RowsError| std::io::Error::other(error);
         let any_leases = lease::any(&view).map_err(unread)?;
         let next_expiry = lease::next_expiry(&view).map_err(unread)?;
+        let next_ending = lease::next_ending(&view).map_err(unread)?;
         let durables = Arc::new(Durables::load(&view, limits).map_err(unread)?);
         drop(view);
         let database = Self(Arc::new(Inner {
@@ -136,6 +137,7 @@ impl Database {
             status,
             any_leases,
             next_expiry,
+            next_ending,
             durables,
             runtime,
         };

@@ -8,6 +8,8 @@
 //! | `O` session path | nothing: the leases of one session, to find them at its end |
 //! | `E` expiry path | nothing: the leases in the order in which they expire |
 //! | `S` session number | one thing to be done at the session's end |
+//! | `T` time session | nothing: the sessions that end at a time, in its order |
+//! | `U` session | that time, of a session whose client is gone already |
 //! | `Mdeclared` | the declared resources of the last start |
 //! | others | [durable sessions](crate::durable) |
 //!
@@ -39,6 +41,8 @@ pub(crate) enum Effect {
         number: u32,
         what: Bytes,
     },
+    /// The session ends then, though nobody is there to end it.
+    EndsAt { session: SessionId, at_ms: u64 },
     /// What the session left to be done at its end is not done.
     Forgotten { session: SessionId },
     /// The session has ended: what it left to be done is part of this commit.
@@ -156,8 +160,19 @@ impl<'a> PrivateDraft<'a> {
                     .insert(at_end_key(*session, *number), Some(what.clone()));
                 Ok(())
             }
-            Effect::Forgotten { session } => self.drop_all(&session_prefix(b'S', *session), None),
+            Effect::EndsAt { session, at_ms } => {
+                self.drop_end(*session)?;
+                let at = Bytes::copy_from_slice(&at_ms.to_be_bytes());
+                self.set(session_prefix(b'U', *session), at);
+                self.set(end_key(*at_ms, *session), Bytes::new());
+                Ok(())
+            }
+            Effect::Forgotten { session } => {
+                self.drop_end(*session)?;
+                self.drop_all(&session_prefix(b'S', *session), None)
+            }
             Effect::Ended { session } => {
+                self.drop_end(*session)?;
                 self.drop_all(&session_prefix(b'S', *session), None)?;
                 self.drop_all(&session_prefix(b'O', *session), None)
             }
@@ -181,6 +196,16 @@ impl<'a> PrivateDraft<'a> {
             }
             Effect::Durable { id, change } => durable::apply(self, commit.seq, *id, change),
         }
+    }
+
+    /// Whatever time it was to end at.
+    fn drop_end(&mut self, session: SessionId) -> Result<(), RowsError> {
+        let key = session_prefix(b'U', session);
+        if let Some(at) = self.get(&key)?.and_then(|row| number(&row)) {
+            self.unset(key);
+            self.unset(end_key(at, session));
+        }
+        Ok(())
     }
 
     fn make_lease(&mut self, path: &Path, lease: Lease) {
@@ -297,7 +322,36 @@ pub(crate) fn left_by(view: &View, session: SessionId) -> Result<Vec<Bytes>, Row
         .collect())
 }
 
-/// All sessions that left or own something: after a crash, those that were connected when the server died.
+/// The sessions whose time to end has come.
+pub(crate) fn ending(view: &View, now_ms: u64) -> Result<Vec<SessionId>, RowsError> {
+    let rows = view.scan_private(b"T", None, SCAN_ROWS)?;
+    let ends = rows.iter().filter_map(|(key, _)| {
+        let at_ms = number(key.get(1..9)?)?;
+        Some((at_ms, SessionId(number(key.get(9..)?)?)))
+    });
+    let due = ends.take_while(|(at_ms, _)| *at_ms <= now_ms);
+    Ok(due.map(|(_, session)| session).collect())
+}
+
+/// When the next session ends that nobody ends.
+pub(crate) fn next_ending(view: &View) -> Result<Option<u64>, RowsError> {
+    let first = view.scan_private(b"T", None, 1)?;
+    Ok(first.first().and_then(|(key, _)| number(key.get(1..9)?)))
+}
+
+fn number(bytes: &[u8]) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_be_bytes)
+}
+
+fn end_key(at_ms: u64, session: SessionId) -> Vec<u8> {
+    let mut key = vec![b'T'];
+    key.extend_from_slice(&at_ms.to_be_bytes());
+    key.extend_from_slice(&session.0.to_be_bytes());
+    key
+}
+
+/// All sessions that left or own something: after a crash, those that were connected when the server died. Those that end
+/// at a time of their own are not among them.
 pub(crate) fn sessions(view: &View) -> Result<Vec<SessionId>, RowsError> {
     let mut found = Vec::new();
     for (key, _) in all(view, b"O")?.into_iter().chain(all(view, b"S")?) {
@@ -306,6 +360,7 @@ pub(crate) fn sessions(view: &View) -> Result<Vec<SessionId>, RowsError> {
             .and_then(|bytes| bytes.try_into().ok())
             .map(|bytes| SessionId(u64::from_be_bytes(bytes)))
             && !found.contains(&session)
+            && view.private(&session_prefix(b'U', session))?.is_none()
         {
             found.push(session);
         }

@@ -30,6 +30,18 @@ use crate::{Version, codec};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub(crate) u64);
 
+impl SessionId {
+    /// As bytes, for who has to find it again.
+    pub fn to_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+
+    /// Reads [`SessionId::to_bytes`].
+    pub fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(u64::from_be_bytes(bytes))
+    }
+}
+
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
@@ -574,6 +586,29 @@ impl Session {
         self.at_end = 0;
         let effect = Effect::Forgotten { session: self.id };
         self.send(tag, Write::default(), vec![effect]);
+    }
+
+    /// Has what the session left be done at a time, in milliseconds since 1970, if it has not ended by then: also where the
+    /// server has died meanwhile. Answered when it is durable.
+    pub fn submit_ends_at(&mut self, tag: u64, at_ms: u64) {
+        let session = self.id;
+        self.send(
+            tag,
+            Write::default(),
+            vec![Effect::EndsAt { session, at_ms }],
+        );
+    }
+
+    /// Leaves without ending: what is left to be done is done at [its time](Self::submit_ends_at).
+    pub fn abandon(mut self) {
+        self.leaves = false;
+    }
+
+    /// Takes over what a session of before has left to be done, whose client has come back: it is done at this session's
+    /// end at the latest, or [forgotten](Self::forget_at_end). For a session that has left nothing itself.
+    pub fn adopt(&mut self, other: SessionId) {
+        self.id = other;
+        self.leaves = true;
     }
 
     /// Says how many events that it took are still on their way to its client: groups prefer those who hold less.

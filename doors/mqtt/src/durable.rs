@@ -9,7 +9,7 @@ mod rows;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use sapwood_core::{Durable, DurableChange, is_for_group};
+use sapwood_core::{Durable, DurableChange, SessionId, is_for_group};
 
 use crate::codec::{PacketId, Qos};
 use crate::machine::{Change, InFlight, Tag};
@@ -142,6 +142,20 @@ impl Keeping {
     }
 }
 
+/// The will that an earlier connection has left, and that may still be to be published.
+pub(crate) fn left_will(durable: &Durable) -> Option<SessionId> {
+    let mut rows = durable.rows.iter();
+    rows.find_map(|(key, row)| rows::will(key, row))
+}
+
+/// A will is left, or none is any more.
+pub(crate) fn will_change(by: Option<SessionId>) -> DurableChange {
+    DurableChange::Row {
+        key: rows::WILL,
+        value: by.map(|by| Bytes::copy_from_slice(&by.to_bytes())),
+    }
+}
+
 /// What a client that comes back finds: its packet ids and its subscriptions.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
@@ -158,6 +172,7 @@ pub(crate) fn read(durable: &Durable, limits: &sapwood_tree::Limits) -> Found {
         match Row::read(key, row, limits) {
             Some(Row::Unreleased(packet_id)) => found.unreleased.push(packet_id),
             Some(Row::Subscription(subscribed)) => found.subscriptions.push(subscribed),
+            Some(Row::Will) => {}
             None => tracing::error!(?key, "a row of an MQTT session can't be read"),
         }
     }

@@ -82,8 +82,15 @@ pub(crate) async fn join(
     if let Some(before) = entered.before {
         drop(before.await);
     }
-    let mut session = database.connect(who);
-    let begun = begin(&site, &database, &mut session, &durable_key, &connecting).await;
+    let mut session = database.connect(who.clone());
+    let begun = begin(
+        &site,
+        &database,
+        &mut session,
+        (&durable_key, &who),
+        &connecting,
+    )
+    .await;
     let durable = match begun {
         Ok(durable) => durable,
         Err(reason) => {
@@ -134,7 +141,7 @@ async fn begin(
     site: &Site,
     database: &Database,
     session: &mut Session,
-    key: &str,
+    (key, who): (&str, &Connect),
     connecting: &Connecting,
 ) -> Result<Option<Begun>, ReasonCode> {
     let expiry_s = connecting.session_expiry_s;
@@ -146,6 +153,12 @@ async fn begin(
         session.submit_begin(0, key, expiry_s, Begin::GoOn(durable.id));
         match answer(session).await {
             Ok(()) => {
+                if let Some(by) = durable::left_will(&durable) {
+                    // 3.1.3-9: who comes back in time makes it void.
+                    Will::left(database, who.clone(), by).discard().await;
+                    session.submit_changes(0, vec![durable::will_change(None)]);
+                    answer(session).await.map_err(refused)?;
+                }
                 return Ok(Some(Begun {
                     durable,
                     is_present: true,
@@ -155,6 +168,10 @@ async fn begin(
             Err(WriteError::NoSession) => {}
             Err(error) => return Err(refused(error)),
         }
+    }
+    if let Some(by) = before.as_ref().and_then(durable::left_will) {
+        // The end of its session is the latest moment (3.1.2-8).
+        Will::left(database, who.clone(), by).publish().await;
     }
     if expiry_s == 0 {
         if let Some(durable) = before {

@@ -3,7 +3,7 @@
 //! A will is what a session of its own leaves to be done at its end: so it is durable before its client is let in, is
 //! published also where the server dies, and does not hang on the life of the client's session.
 
-use sapwood_core::{Answer, AtEnd, Connect, Database, Delivery, Session};
+use sapwood_core::{Answer, AtEnd, Connect, Database, Delivery, Session, SessionId};
 use sapwood_tree::{NotOfForm, Path};
 
 use crate::codec::{self, ReasonCode};
@@ -50,6 +50,28 @@ impl Will {
             }) => Err(map::refusal(error.kind())),
             _ => Err(ReasonCode::UnspecifiedError),
         }
+    }
+
+    /// A will that an earlier connection left, and that is still to be published.
+    pub(crate) fn left(database: &Database, connect: Connect, by: SessionId) -> Self {
+        let mut session = database.connect(connect);
+        session.adopt(by);
+        Self { session }
+    }
+
+    /// Leaves it to be published at a time, in milliseconds since 1970; what it is found again by until then. If that can't
+    /// be written, it is published now.
+    pub(crate) async fn leave_until(mut self, at_ms: u64) -> Option<SessionId> {
+        self.session.submit_ends_at(0, at_ms);
+        let mut answers = Vec::new();
+        self.session.next(&mut answers).await;
+        if matches!(answers.pop(), Some(Delivery::Answer { answer: Ok(_), .. })) {
+            let id = self.session.id();
+            self.session.abandon();
+            return Some(id);
+        }
+        self.publish().await;
+        None
     }
 
     /// Publishes it.

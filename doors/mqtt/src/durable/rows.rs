@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `s` filter as sent | the subscription's options |
 //! | `u` packet id | nothing: the client has not released this message yet |
+//! | `w` | what the will of an earlier connection is found by, while it waits |
 //!
 //! What the client has in flight stands in the core's row of it ([`Held`]).
 
 use bytes::Bytes;
+use sapwood_core::SessionId;
 use sapwood_tree::Limits;
 use sapwood_value::Format;
 
@@ -23,6 +25,14 @@ const FORMAT: u8 = 1;
 pub(crate) enum Row {
     Unreleased(PacketId),
     Subscription(Subscribed),
+    Will,
+}
+
+pub(crate) const WILL: Bytes = Bytes::from_static(b"w");
+
+pub(crate) fn will(key: &[u8], row: &[u8]) -> Option<SessionId> {
+    let by = row.try_into().ok().map(SessionId::from_bytes);
+    by.filter(|_| key == b"w")
 }
 
 /// A subscription, as it is kept.
@@ -76,6 +86,7 @@ impl Row {
                 let id = u16::from_be_bytes(name.try_into().ok()?);
                 PacketId::new(id).map(Self::Unreleased)
             }
+            b'w' => will(key, row).map(|_| Self::Will),
             b's' => {
                 let text = Text::new(std::str::from_utf8(name).ok()?).ok()?;
                 subscribed(text, row, limits).map(Self::Subscription)

@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use sapwood_core::DurableChange;
 use sapwood_net::Closed;
-use tokio::sync::oneshot;
-use tokio::time::Instant;
 use tracing::{debug, error};
 
 use super::Client;
+use crate::durable;
 use crate::joining::Joined;
 use crate::machine::Ended;
-use crate::registry::{Claim, Place};
 use crate::will::Will;
 
 impl Client {
@@ -41,7 +39,6 @@ impl Client {
             session,
             feed,
             place,
-            claimed,
             will,
             client_id,
             ..
@@ -52,6 +49,12 @@ impl Client {
             None => drop(session.close_with(settled).await),
             Some(mut feed) => {
                 let mut changes = feed.last_changes(&self.machine);
+                if let Some((will, delay)) = waits {
+                    let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                    let at_ms = database.now_ms().saturating_add(delay_ms);
+                    let left = will.leave_until(at_ms).await;
+                    changes.extend(left.map(|by| durable::will_change(Some(by))));
+                }
                 changes.push(last_change(ended, database.now_ms()));
                 if let Err(error) = session.close_with(changes).await {
                     error!(
@@ -62,16 +65,10 @@ impl Client {
                 }
             }
         }
-        match (claim, waits) {
-            (Some(claim), _) => {
-                claim.reply.send(()).ok();
-            }
-            // It ends with the client's return, with the session, or with the runtime; nobody waits for it.
-            (None, Some((will, delay))) => {
-                drop(tokio::spawn(wait(will, delay, place, claimed)));
-            }
-            (None, None) => drop(place),
+        if let Some(claim) = claim {
+            claim.reply.send(()).ok();
         }
+        drop(place);
         self.link.finish(lingers).await;
         closed
     }
@@ -107,26 +104,4 @@ async fn will_of(
         Some(_) | None => will.discard().await,
     }
     None
-}
-
-/// Waits with a will, until its time has come or its client has.
-async fn wait(will: Will, delay: Duration, place: Place, mut claimed: oneshot::Receiver<Claim>) {
-    let until = Instant::now() + delay;
-    tokio::select! {
-        claim = &mut claimed => match claim {
-            // 3.1.3-9: who comes back in time makes it void; the end of the session is the latest moment.
-            Ok(claim) if !claim.clean => {
-                will.discard().await;
-                claim.reply.send(()).ok();
-            }
-            claim => {
-                will.publish().await;
-                if let Ok(claim) = claim {
-                    claim.reply.send(()).ok();
-                }
-            }
-        },
-        () = tokio::time::sleep_until(until) => will.publish().await,
-    }
-    drop(place);
 }

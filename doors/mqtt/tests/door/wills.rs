@@ -1,8 +1,9 @@
 //! Wills (3.1.2.5, 3.1.3.2).
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use sapwood_core::CoreSettings;
+use sapwood_core::{CoreSettings, ManualClock};
 use sapwood_mqtt::MqttConfig;
 use sapwood_mqtt::codec::{Connect, ReasonCode, Version, Will};
 
@@ -233,4 +234,53 @@ fn a_delayed_will_ends_with_its_session_at_the_latest() {
     let (client, _) = server.connect_as(short);
     drop(client);
     assert_eq!(witness.told(), "gone late q1");
+}
+
+#[test]
+fn a_delayed_will_outlives_the_server_and_is_void_for_who_comes_back_in_time() {
+    // 3.1.3-9, 3.1.2-8
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    let start = || {
+        let settings = CoreSettings {
+            clock: clock.clone(),
+            ..CoreSettings::folder(folder.path().to_owned())
+        };
+        Server::over(MqttConfig::default(), settings)
+    };
+    let delayed = |name: &str| {
+        let delayed = Will {
+            delay_s: 100,
+            retain: true,
+            ..will(name, "gone")
+        };
+        with_will(lasting(name), delayed)
+    };
+    let server = start();
+    for name in ["late", "back", "anew"] {
+        drop(server.connect_as(delayed(name)));
+    }
+    drop(server);
+    let server = start();
+    clock.advance(50_000);
+    let mut other = server.connect("o");
+    other.say_surely("wakes", "the committer");
+    assert!(
+        ["late", "back", "anew"]
+            .iter()
+            .all(|name| server.get(name).is_none())
+    );
+    assert!(server.connect_as(lasting("back")).1.session_present);
+    let clean = Connect {
+        clean_start: true,
+        ..lasting("anew")
+    };
+    assert!(!server.connect_as(clean).1.session_present);
+    assert_eq!(server.get("anew"), Some("gone".into()));
+    clock.advance(50_000);
+    other.retain("wakes", "the committer");
+    while server.get("late").is_none() {
+        other.retain("wakes", "it again");
+    }
+    assert_eq!(server.get("back"), None);
 }
