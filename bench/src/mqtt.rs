@@ -140,38 +140,39 @@ fn receiver(n: usize, topic: &str, qos: u8) -> Opening {
 
 type Contender<'a> = (String, Box<dyn Fn() -> Result<Measured> + 'a>);
 
-/// Runs all in turn, in windows of the same length, and prints the medians, and the first by each other. Where a peer does
-/// not come through, its line says so.
+/// Runs all in turn, in windows of the same length, and prints the medians of the rounds that came through, and the first by
+/// each other. Where none of a peer's did, its line says so.
 fn in_turn(plan: &Plan, contenders: Vec<Contender<'_>>) -> Result<()> {
-    let mut rounds: Vec<Result<Vec<Measured>>> =
-        contenders.iter().map(|_| Ok(Vec::new())).collect();
+    let mut rounds = vec![Vec::new(); contenders.len()];
+    let mut errors: Vec<Option<anyhow::Error>> = contenders.iter().map(|_| None).collect();
     for _ in 0..plan.rounds {
-        for ((_, run), rounds) in contenders.iter().zip(&mut rounds) {
-            if let Ok(done) = rounds {
-                match run() {
-                    Ok(measured) => done.push(measured),
-                    Err(error) => *rounds = Err(error),
-                }
+        for (index, (_, run)) in contenders.iter().enumerate() {
+            match run() {
+                Ok(measured) => rounds[index].push(measured),
+                Err(error) => errors[index] = Some(error),
             }
             // What one leaves behind must not cost the other.
             std::thread::sleep(Duration::from_millis(200));
         }
     }
     let mut ours: Option<Measured> = None;
-    for ((name, _), rounds) in contenders.iter().zip(rounds) {
-        match (rounds, ours) {
-            (Ok(rounds), None) => {
+    for (((name, _), rounds), error) in contenders.iter().zip(rounds).zip(errors) {
+        if let Some(error) = &error {
+            eprintln!("{name}: a round failed: {error:#}");
+        }
+        match (rounds.is_empty(), ours) {
+            (false, None) => {
                 let measured = report::median(rounds);
                 report::line(name, &measured);
                 ours = Some(measured);
             }
-            (Ok(rounds), Some(ours)) => {
+            (false, Some(ours)) => {
                 let theirs = report::median(rounds);
                 report::line(name, &theirs);
                 report::ratio(&ours, &theirs);
             }
-            (Err(error), None) => return Err(error.context(name.clone())),
-            (Err(error), Some(_)) => report::figure(name, &format!("failed: {error:#}")),
+            (true, None) => anyhow::bail!("{name}: no round came through"),
+            (true, Some(_)) => report::figure(name, "no round came through"),
         }
     }
     Ok(())
