@@ -98,7 +98,7 @@ impl Database {
             limits,
             recent_bytes: retention.recent_bytes,
         };
-        let (handle, hub) = hub(store.view(), settings);
+        let handle = hub(store.view(), settings);
         let views = store.handle();
         let view = store.view();
         let unread = |error: sapwood_tree::RowsError| std::io::Error::other(error);
@@ -129,7 +129,7 @@ impl Database {
             queue,
             log,
             store,
-            hub: handle,
+            hub: handle.clone(),
             gate,
             tree,
             clock,
@@ -142,7 +142,7 @@ impl Database {
             runtime,
         };
         let thread = |what: &str| std::thread::Builder::new().name(format!("{what} {name}"));
-        let hub_thread = thread("hub").spawn(move || hub.run())?;
+        let hub_thread = thread("hub").spawn(move || handle.run())?;
         committer.end_lost_sessions();
         let committer_thread = thread("commit").spawn(move || committer.run())?;
         database
@@ -279,7 +279,7 @@ impl Database {
         if kept {
             self.publish_behind(batch);
         } else {
-            self.tell_hub(HubRequest::Publish(batch));
+            self.publish_now(batch);
         }
         receivers.await.map_err(|_| WriteError::Unavailable)
     }
@@ -393,6 +393,11 @@ impl Database {
 
     pub(crate) fn passed(&self) -> u64 {
         self.0.hub.passed()
+    }
+
+    /// Tells messages that go behind no write.
+    pub(crate) fn publish_now(&self, batch: Batch) {
+        self.0.hub.publish(batch);
     }
 
     pub(crate) fn tell_hub(&self, request: HubRequest) {

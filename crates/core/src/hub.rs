@@ -1,6 +1,7 @@
 //! The hub: finds the watches that a commit touches, and hands each of their sessions a shared event.
 //!
-//! One thread for each database. It never reads the store but through the views that come with the commits, never waits for a
+//! One thread for each database, which others step in for where it rests: who says a message then tells it, so that at a low
+//! rate no thread is woken but those that write it out. It never reads the store but through the views that come with the commits, never waits for a
 //! client, and never blocks the committer but by a full queue.
 
 use std::collections::VecDeque;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use sapwood_store::rows::View;
 use sapwood_tree::RowChanges;
 use tokio::sync::oneshot;
@@ -97,6 +99,8 @@ pub(crate) enum HubRequest {
     },
     /// Messages.
     Publish(Batch),
+    /// There are sessions to wake.
+    Wake,
     /// Nothing comes after this.
     Stop,
 }
@@ -130,6 +134,8 @@ pub(crate) enum JoinReply {
 pub(crate) struct HubHandle {
     requests: Arc<Queue<HubRequest>>,
     shared: Arc<Shared>,
+    /// Locked while it is at work.
+    hub: Arc<Mutex<Hub>>,
 }
 
 /// What the hub lets others see.
@@ -148,6 +154,20 @@ impl HubHandle {
         } else {
             self.requests.push(request)
         });
+    }
+
+    /// Tells messages, at once and on this thread where the hub rests: so at a low rate no thread is woken for them but the
+    /// receivers'. Else they take their turn.
+    pub(crate) fn publish(&self, batch: Batch) {
+        // Where something waits for it, the message goes behind that: its session may have said it before.
+        let Some(mut hub) = self.hub.try_lock().filter(|hub| hub.rests()) else {
+            return self.tell(HubRequest::Publish(batch));
+        };
+        let leaves_some = hub.publish_now(batch);
+        drop(hub);
+        if leaves_some {
+            self.tell(HubRequest::Wake);
+        }
     }
 
     /// Commits that nobody watches and nobody waits for need not wake the hub one by one.
@@ -181,7 +201,7 @@ pub(crate) struct HubSettings {
 }
 
 /// Makes a hub that goes on from the state `view`.
-pub(crate) fn hub(view: View, settings: HubSettings) -> (HubHandle, Hub) {
+pub(crate) fn hub(view: View, settings: HubSettings) -> HubHandle {
     let requests = Arc::new(Queue::bounded(REQUESTS_MAX));
     let shared = Arc::new(Shared {
         passed: AtomicU64::new(view.seq()),
@@ -210,7 +230,11 @@ pub(crate) fn hub(view: View, settings: HubSettings) -> (HubHandle, Hub) {
         ),
         settings,
     };
-    (HubHandle { requests, shared }, hub)
+    HubHandle {
+        requests,
+        shared,
+        hub: Arc::new(Mutex::new(hub)),
+    }
 }
 
 pub(crate) struct Hub {
@@ -241,46 +265,66 @@ pub(crate) struct Hub {
     told_since: usize,
 }
 
-impl Hub {
-    /// Runs until it is told to stop.
-    pub(crate) fn run(mut self) {
-        while let Some(request) = self.next() {
-            self.handle(request);
+impl HubHandle {
+    /// Runs the hub until it is told to stop.
+    pub(crate) fn run(self) {
+        let mut hub = self.hub.lock();
+        while let Some(request) = Hub::next(&mut hub) {
+            hub.handle(request);
         }
-        self.wakers.wake_all();
+        hub.wakers.wake_all();
+    }
+}
+
+impl Hub {
+    /// Whether nothing waits for it, and nobody for being woken.
+    fn rests(&self) -> bool {
+        self.at_hand.is_empty() && self.wakers.is_empty() && self.requests.is_empty()
+    }
+
+    /// Tells messages, and wakes who hears them; whether somebody is left to be woken.
+    fn publish_now(&mut self, batch: Batch) -> bool {
+        self.publish(batch);
+        self.wakers.wake_some().is_some()
     }
 
     /// Waits for the next request; wakes meanwhile who has been told something, and tells what is due. `None` at the end.
-    fn next(&mut self) -> Option<HubRequest> {
+    fn next(this: &mut MutexGuard<'_, Self>) -> Option<HubRequest> {
         // What is at hand is told before anybody is woken, unless it never ends.
-        let mut calm = self.told_since == 0;
+        let mut calm = this.told_since == 0;
         loop {
-            if self.told_since >= BATCH_MAX {
-                self.told_since = 0;
-                self.wakers.wake_some();
+            if this.told_since >= BATCH_MAX {
+                this.told_since = 0;
+                this.wakers.wake_some();
             }
-            if let Some(request) = self.at_hand.pop_front() {
-                self.told_since += 1;
+            if let Some(request) = this.at_hand.pop_front() {
+                this.told_since += 1;
                 return (!matches!(request, HubRequest::Stop)).then_some(request);
             }
-            if self.take(Some(Duration::ZERO))? {
+            if Self::take(this, Some(Duration::ZERO))? {
                 continue;
             }
-            self.told_since = 0;
-            let due = self.deferred.due_in();
+            this.told_since = 0;
+            let due = this.deferred.due_in();
             if due == Some(Duration::ZERO) {
-                self.tell_deferred();
+                this.tell_deferred();
             }
-            let waits = [self.wakers.wake_some(), due, (!calm).then_some(NAP)];
-            calm = !self.take(waits.into_iter().flatten().min())?;
+            let waits = [this.wakers.wake_some(), due, (!calm).then_some(NAP)];
+            calm = !Self::take(this, waits.into_iter().flatten().min())?;
         }
     }
 
     /// Takes what waits; whether there was anything. `None` at the end.
-    fn take(&mut self, timeout: Option<Duration>) -> Option<bool> {
-        let open = self.requests.take(&mut self.taken, timeout);
-        let any = !self.taken.is_empty();
-        self.at_hand.extend(self.taken.drain(..));
+    fn take(this: &mut MutexGuard<'_, Self>, timeout: Option<Duration>) -> Option<bool> {
+        if timeout != Some(Duration::ZERO) {
+            let requests = Arc::clone(&this.requests);
+            // Meanwhile others may tell messages. What waits is left where it is, so that they see it and go behind it.
+            MutexGuard::unlocked(this, || requests.wait(timeout));
+        }
+        let hub = &mut **this;
+        let open = hub.requests.take(&mut hub.taken, Some(Duration::ZERO));
+        let any = !hub.taken.is_empty();
+        hub.at_hand.extend(hub.taken.drain(..));
         open.then_some(any)
     }
 
@@ -335,7 +379,7 @@ impl Hub {
                 left,
             } => self.leave(&spec, session, slot, &left),
             HubRequest::Publish(batch) => self.publish(batch),
-            HubRequest::Stop => {}
+            HubRequest::Wake | HubRequest::Stop => {}
         }
     }
 

@@ -283,6 +283,11 @@ impl Outbox {
         self.committing.load(Ordering::Acquire) > 0
     }
 
+    /// Calls no waker until the session has looked again: it is about to.
+    pub(crate) fn hush(&self) {
+        self.inner.lock().waker = None;
+    }
+
     /// Swaps all that is there into `drained`, which is empty, or leaves the waker to be called when something comes.
     pub(crate) fn poll_drain(&self, waker: &Waker, drained: &mut Drained) -> Poll<()> {
         let mut inner = self.inner.lock();

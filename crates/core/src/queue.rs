@@ -88,21 +88,36 @@ impl<T> Queue<T> {
         inner
     }
 
+    /// Waits until there is something to take, no longer than `timeout`, and takes nothing.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) {
+        self.wait_in(&mut self.inner.lock(), timeout);
+    }
+
+    fn wait_in(&self, inner: &mut MutexGuard<'_, Inner<T>>, timeout: Option<Duration>) {
+        if !inner.waiting.is_empty() || inner.closed {
+            return;
+        }
+        match timeout {
+            Some(Duration::ZERO) => {}
+            Some(timeout) => {
+                inner.napping = true;
+                self.filled.wait_for(inner, timeout);
+                inner.napping = false;
+            }
+            None => self.filled.wait(inner),
+        }
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.inner.lock().waiting.is_empty()
+    }
+
     /// Swaps what waits into `into`, which is empty; waits for it no longer than `timeout`. `false` when the queue is closed and
     /// empty.
     pub(crate) fn take(&self, into: &mut Vec<T>, timeout: Option<Duration>) -> bool {
         let mut inner = self.inner.lock();
-        if inner.waiting.is_empty() && !inner.closed {
-            match timeout {
-                Some(Duration::ZERO) => {}
-                Some(timeout) => {
-                    inner.napping = true;
-                    self.filled.wait_for(&mut inner, timeout);
-                    inner.napping = false;
-                }
-                None => self.filled.wait(&mut inner),
-            }
-        }
+        self.wait_in(&mut inner, timeout);
         std::mem::swap(&mut inner.waiting, into);
         if into.len() >= self.max {
             self.emptied.notify_all();

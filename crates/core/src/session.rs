@@ -559,7 +559,7 @@ impl Session {
             },
         };
         if !committed {
-            return self.database.tell_hub(HubRequest::Publish(batch));
+            return self.database.publish_now(batch);
         }
         self.outbox.commits();
         self.database.publish_behind(batch);
@@ -634,7 +634,11 @@ impl Session {
     /// [`Session::next`] as a poll.
     pub fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Vec<Delivery>) -> Poll<()> {
         let before = out.len();
-        self.flush();
+        if !self.said.is_empty() {
+            // The answers may be there before this returns, and nobody need be woken for them.
+            self.outbox.hush();
+            self.flush();
+        }
         let mut drained = std::mem::take(&mut self.drained);
         if self.outbox.poll_drain(cx.waker(), &mut drained).is_ready() {
             self.deliver(&mut drained, out);

@@ -5,6 +5,8 @@
 mod common;
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
 
 use common::{connect, delete, done, memory, next, path, put, write};
 use sapwood_core::{
@@ -271,4 +273,28 @@ async fn messages_that_go_together_are_each_told_and_answered() {
     assert_eq!(next(&mut listener, expected.len()).await, expected);
     assert_eq!(next(&mut group, 40).await.len(), 40);
     core.close();
+}
+
+#[tokio::test]
+async fn a_message_that_the_hub_has_time_for_is_told_by_whoever_says_it() {
+    let (_core, database, _clock) = memory();
+    let mut told = watching(&database, "a").await;
+    let mut says = connect(&database);
+    let until = Instant::now() + Duration::from_secs(20);
+    let mut out = Vec::new();
+    for tag in 1.. {
+        let message = Message::from_payload(payload("x", None, 0), Limits::default());
+        says.submit_publish(tag, path("/a"), message);
+        let mut cx = Context::from_waker(Waker::noop());
+        if says.poll_next(&mut cx, &mut out).is_ready() {
+            break;
+        }
+        // It was at work just then.
+        assert!(Instant::now() < until, "it never rests");
+        says.next(&mut out).await;
+    }
+    assert!(matches!(out.last(), Some(Delivery::Answer { .. })));
+    let mut heard = Vec::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(told.poll_next(&mut cx, &mut heard).is_ready());
 }

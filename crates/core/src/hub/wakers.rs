@@ -60,6 +60,11 @@ impl Wakers {
         (!self.waiting.is_empty()).then_some(WRITES)
     }
 
+    /// Whether nobody waits to be woken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Wakes everybody.
     pub(crate) fn wake_all(&mut self) {
         self.waiting.drain(..).for_each(Waker::wake);
