@@ -130,7 +130,7 @@ pub(crate) fn decide(
         (changes, outcomes) = apply_to_tree(context.tree, view, &commit)?;
         outcomes.truncate(written);
     }
-    keep(context, view, &mut commit, &changes).map_err(|error| unavailable(&error))?;
+    keep(context, view, &mut commit, &changes)?;
     let private = apply_beside(view, &commit, context.any_leases)?;
     let entry = codec::encode(&commit);
     commit.weight = 128 + entry.len().max(commit.ops.iter().map(heap_bytes).sum());
@@ -149,7 +149,7 @@ fn keep(
     view: &View,
     commit: &mut Commit,
     changes: &RowChanges,
-) -> Result<(), RowsError> {
+) -> Result<(), WriteError> {
     if commit.ops.is_empty() || !context.durables.any() || commit.is_expiry() {
         return Ok(());
     }
@@ -157,9 +157,20 @@ fn keep(
     let ops = &commit.ops;
     let kept = context
         .durables
-        .to_keep(view, &after, ops, context.durable)?;
+        .to_keep(view, &after, ops, context.durable)
+        .map_err(|error| unavailable(&error))?;
     let is_kept = |effect: &&Effect| matches!(effect, Effect::Keep(_));
     let before = commit.effects.iter().filter(is_kept).count();
+    if before + kept.len() > durable::PARTS_MAX {
+        return Err(WriteError::TooLarge {
+            index: 0,
+            message: format!(
+                "it changes {} topics that durable sessions are told; a write may change {}",
+                kept.len(),
+                durable::PARTS_MAX
+            ),
+        });
+    }
     for (kept, part) in kept
         .into_iter()
         .zip(u32::try_from(before).unwrap_or(u32::MAX)..)

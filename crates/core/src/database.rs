@@ -105,7 +105,7 @@ impl Database {
         let any_leases = lease::any(&view).map_err(unread)?;
         let next_expiry = lease::next_expiry(&view).map_err(unread)?;
         let next_ending = lease::next_ending(&view).map_err(unread)?;
-        let durables = Arc::new(Durables::load(&view, limits).map_err(unread)?);
+        let durables = Arc::new(Durables::load(&view, limits, &name).map_err(unread)?);
         drop(view);
         let database = Self(Arc::new(Inner {
             name: name.clone(),

@@ -51,6 +51,9 @@ impl DurableId {
 /// What is kept has numbers in the order in which it was said: the commit's, and its place in there.
 pub(crate) const PART_BITS: u32 = 18;
 
+/// So many things one commit can keep.
+pub(crate) const PARTS_MAX: usize = 1 << PART_BITS;
+
 /// Set in the number of what a session has taken for a group: it is held like its own, but its cursor does not pass it.
 const FOR_GROUP: u64 = 1 << 62;
 
@@ -265,7 +268,11 @@ pub(crate) fn apply(
             }
         }
         DurableChange::Subscribe { filter } => {
-            draft.set(filter_key(id, filter), be(last_of(seq)));
+            // Who asks again loses nothing of what waits.
+            let key = filter_key(id, filter);
+            if draft.get(&key)?.is_none() {
+                draft.set(key, be(last_of(seq)));
+            }
         }
         DurableChange::Unsubscribe { filter } => draft.unset(filter_key(id, filter)),
         DurableChange::Row { key, value } => {
@@ -286,14 +293,7 @@ pub(crate) fn apply(
         DurableChange::LeaveGroup { share, filter } => {
             leave_group(draft, id, &group_name(share, filter))?;
         }
-        DurableChange::Pass { cursor } => {
-            draft.set(prefix(b'Q', id), be(*cursor));
-            for (key, row) in draft.all(&prefix(b'H', id))? {
-                if row.is_empty() && number_at(&key, 9).is_some_and(|number| number <= *cursor) {
-                    draft.unset(key.to_vec());
-                }
-            }
-        }
+        DurableChange::Pass { cursor } => pass(draft, id, *cursor)?,
         DurableChange::Away { expires_ms } => change_head(draft, id, |head| Head {
             expires_ms: Some(*expires_ms),
             ..head
@@ -303,6 +303,20 @@ pub(crate) fn apply(
             expiry_s: *expiry_s,
             ..head
         })?,
+    }
+    Ok(())
+}
+
+/// What was done with up to the cursor need not be remembered. What has ended stays so.
+fn pass(draft: &mut PrivateDraft<'_>, id: DurableId, cursor: u64) -> Result<(), RowsError> {
+    if draft.get(&prefix(b'Q', id))?.is_none() {
+        return Ok(());
+    }
+    draft.set(prefix(b'Q', id), be(cursor));
+    for (key, row) in draft.all(&prefix(b'H', id))? {
+        if row.is_empty() && number_at(&key, 9).is_some_and(|number| number <= cursor) {
+            draft.unset(key.to_vec());
+        }
     }
     Ok(())
 }

@@ -121,6 +121,8 @@ struct Inner {
     members: Vec<Slot>,
     waker: Option<Waker>,
     closed: bool,
+    /// What is kept for durable sessions is kept for this one, too: it is not conflated, but read again.
+    keeps: bool,
 }
 
 impl Outbox {
@@ -147,8 +149,13 @@ impl Outbox {
     #[must_use]
     pub(crate) fn push(&self, slot: Slot, event: &Arc<Event>, weight: usize) -> Option<Waker> {
         let mut inner = self.inner.lock();
-        let deaf = !is_message(slot, event) && inner.deaf.contains(&slot);
-        if inner.closed || deaf {
+        if inner.closed {
+            return None;
+        }
+        if !is_message(slot, event) && inner.deaf.contains(&slot) {
+            if inner.is_read_again(event) {
+                inner.drop_message(slot);
+            }
             return None;
         }
         match self.full(&inner, weight) {
@@ -338,6 +345,11 @@ impl Outbox {
         }
     }
 
+    /// The session is a durable one's.
+    pub(crate) fn keeps(&self) {
+        self.inner.lock().keeps = true;
+    }
+
     /// A watch becomes a member of a group.
     pub(crate) fn join_group(&self, slot: Slot) {
         self.inner.lock().members.push(slot);
@@ -406,7 +418,7 @@ impl Inner {
 
     /// Makes room: of the states the newest of each path stays, and messages give way.
     fn conflate(&mut self, limits: OutboxLimits, slot: Slot, event: &Arc<Event>, weight: usize) {
-        if is_message(slot, event) {
+        if is_message(slot, event) || self.is_read_again(event) {
             self.drop_message(slot);
             return;
         }
@@ -417,7 +429,9 @@ impl Inner {
         (self.bytes, self.events) = (0, 0);
         for parcel in std::mem::take(&mut self.parcels).into_iter().rev() {
             match &parcel {
-                Parcel::Event(slot, event) if is_message(*slot, event) => {
+                Parcel::Event(slot, event)
+                    if is_message(*slot, event) || self.is_read_again(event) =>
+                {
                     gone.push(*slot);
                     continue;
                 }
@@ -445,6 +459,10 @@ impl Inner {
         }
     }
 
+    fn is_read_again(&self, event: &Event) -> bool {
+        self.keeps && event.kept.is_some()
+    }
+
     fn drop_message(&mut self, slot: Slot) {
         match self.dropped.iter_mut().find(|(other, _)| *other == slot) {
             Some((_, count)) => *count += 1,
@@ -458,7 +476,9 @@ impl Inner {
         (self.bytes, self.events) = (0, 0);
         for parcel in waiting {
             match parcel {
-                Parcel::Event(slot, event) if is_message(slot, &event) => {
+                Parcel::Event(slot, event)
+                    if is_message(slot, &event) || self.is_read_again(&event) =>
+                {
                     self.drop_message(slot);
                 }
                 Parcel::Event(slot, _) => self.lose(slot),

@@ -339,6 +339,7 @@ impl Session {
             Begin::GoOn(id) => id,
         };
         self.durable = Some(id);
+        self.outbox.keeps();
         let mut changes = Vec::new();
         if let Begin::Anew {
             instead_of: Some(other),
@@ -369,7 +370,7 @@ impl Session {
     /// Changes the session's own durable state. Answered when it is durable.
     pub fn submit_changes(&mut self, tag: u64, changes: Vec<DurableChange>) {
         self.flush();
-        self.in_flight += 1;
+        // It does not count as a request: it comes of those that have counted.
         let reply = Reply::Session {
             outbox: Arc::clone(&self.outbox),
             tag,
@@ -468,9 +469,7 @@ impl Session {
     /// Gives back something claimed for a group: it has no room for it now.
     pub fn release(&self, share: &str, filter: &TopicFilter, number: u64) {
         let name = (share.into(), filter.clone());
-        self.database
-            .durables()
-            .release(&name, Some(number), self.id);
+        self.database.durables().release(&name, number, self.id);
     }
 
     /// What is kept under a number, as it was told; none if it is kept no longer, or its time is over.
@@ -693,6 +692,10 @@ impl Session {
 
     fn deliver(&mut self, drained: &mut Drained, out: &mut Vec<Delivery>) {
         out.reserve(drained.parcels.len());
+        if self.durable.is_some() {
+            // What was dropped may have come before what follows: it is read before that is taken.
+            self.deliver_gaps(drained, out);
+        }
         let mut known = None;
         for parcel in drained.parcels.drain(..) {
             match parcel {
@@ -725,6 +728,13 @@ impl Session {
                 }
             }
         }
+        self.deliver_gaps(drained, out);
+        for slot in drained.lost.drain(..) {
+            self.restart(slot);
+        }
+    }
+
+    fn deliver_gaps(&self, drained: &mut Drained, out: &mut Vec<Delivery>) {
         for (slot, dropped) in drained.dropped.drain(..) {
             if self.slots.contains(&slot) {
                 let watch = WatchId(slot.0);
@@ -736,9 +746,6 @@ impl Session {
                     event: Arc::new(event),
                 });
             }
-        }
-        for slot in drained.lost.drain(..) {
-            self.restart(slot);
         }
     }
 
@@ -820,11 +827,15 @@ impl Session {
         self.slots.remove(&id.slot());
         let mut left = self.outbox.leave_group(id.slot());
         if let WatchSpec::Group { name, filter } = watch.spec() {
-            // What it has claimed and not settled is another member's, now or later.
+            // What it has not settled is another member's, now or later: one is told to look for it, so that it comes in
+            // order.
             let name = (name.clone(), filter.clone());
-            let released = self.database.durables().release(&name, None, self.id);
-            let claimed = released.into_iter().filter_map(|number| self.kept(number));
-            left.splice(0..0, claimed);
+            if self.database.durables().release_all(&name, self.id) {
+                left.retain(|event| event.kept.is_none());
+                let kind = EventKind::Gap { dropped: 0 };
+                let look = Event::new(kind, watch.path(), None, Body::Absent);
+                left.push(Arc::new(look));
+            }
         }
         self.database
             .leave(watch.spec().clone(), self.id, id.slot(), left);

@@ -296,3 +296,151 @@ async fn a_session_that_begins_anew_has_nothing_of_the_one_before() {
     assert!(resume(&database, "a").cursor >= last_of(1));
     core.close();
 }
+
+/// What a session is told, one letter for a gap or a message.
+async fn told(session: &mut Session) -> String {
+    let mut told = Vec::new();
+    session.next(&mut told).await;
+    let letter = |delivery: &sapwood_core::Delivery| match delivery {
+        sapwood_core::Delivery::Event { event, .. } => match event.kind {
+            sapwood_core::EventKind::Gap { .. } => 'g',
+            sapwood_core::EventKind::Message => 'm',
+            _ => 's',
+        },
+        sapwood_core::Delivery::Answer { .. } => 'a',
+    };
+    told.iter().map(letter).collect()
+}
+
+#[tokio::test]
+async fn a_gap_is_told_before_what_came_behind_it_and_what_is_kept_is_not_conflated() {
+    let clock = Arc::new(ManualClock::at(1_000));
+    let settings = CoreSettings {
+        clock,
+        limits: sapwood_core::Limits {
+            outbox_bytes_max: 64 << 10,
+            ..sapwood_core::Limits::default()
+        },
+        ..CoreSettings::memory()
+    };
+    let core = Core::open(settings).unwrap();
+    let database = core.database("default").unwrap();
+    let mut session = begin(&database, "a", &["#"]).await;
+    let spec = sapwood_core::WatchSpec::Topic(filter("#"));
+    session.watch(spec, sapwood_core::Start::Now).unwrap();
+    while !session.is_live() {
+        let mut none = Vec::new();
+        let polled = tokio::time::timeout(
+            std::time::Duration::from_millis(10),
+            session.next(&mut none),
+        );
+        drop(polled.await);
+    }
+    let mut other = connect(&database);
+    let large = "x".repeat(40 << 10);
+    // The second finds no room, the third does.
+    for text in [&large, &large, "small"] {
+        publish(&mut other, "/s", text).await;
+    }
+    assert_eq!(told(&mut session).await, "gmm");
+    for n in 0..2 {
+        done(&database, [put("/r", &format!("\"{n}{large}\""))]).await;
+    }
+    publish(&mut other, "/s", "small").await;
+    assert_eq!(told(&mut session).await, "gsm");
+    assert_eq!(session.kept_after(0, 100).len(), 6);
+    core.close();
+}
+
+#[tokio::test]
+async fn who_subscribes_again_loses_nothing_of_what_waits() {
+    let (core, database, _) = common::memory();
+    let mut session = begin(&database, "a", &["s"]).await;
+    publish(&mut session, "/s", "one").await;
+    let again = DurableChange::Subscribe {
+        filter: filter("s"),
+    };
+    let off = DurableChange::Unsubscribe {
+        filter: filter("s"),
+    };
+    change(&mut session, [again.clone()]).await;
+    assert_eq!(waiting(&session, 0), ["message /s \"one\""]);
+    change(&mut session, [off, again]).await;
+    assert_eq!(waiting(&session, 0), Vec::<String>::new());
+    publish(&mut session, "/s", "two").await;
+    assert_eq!(waiting(&session, 0), ["message /s \"two\""]);
+    core.close();
+}
+
+#[tokio::test]
+async fn changes_do_not_count_as_requests() {
+    let settings = CoreSettings {
+        limits: sapwood_core::Limits {
+            requests_in_flight_max: 1,
+            ..sapwood_core::Limits::default()
+        },
+        ..CoreSettings::memory()
+    };
+    let core = Core::open(settings).unwrap();
+    let database = core.database("default").unwrap();
+    let mut session = begin(&database, "a", &[]).await;
+    session.submit_changes(2, Vec::new());
+    session.submit_changes(3, Vec::new());
+    session.submit(4, write([put("/a", "1")]));
+    assert_eq!(
+        next(&mut session, 3).await,
+        ["answer 2", "answer 3", "answer 4"]
+    );
+    core.close();
+}
+
+#[tokio::test]
+async fn what_is_kept_and_its_bounds_are_in_messages_and_bytes() {
+    let (core, database, _) = common::memory();
+    let session = begin(&database, "a", &["s/#", "s/1"]).await;
+    let mut other = connect(&database);
+    for n in 0..10 {
+        publish(&mut other, &format!("/s/{}", n % 2), &"x".repeat(1000)).await;
+    }
+    let numbers = session.kept_after(0, 100);
+    assert_eq!(numbers.len(), 10, "each once, by however many filters");
+    assert_eq!(session.kept_after(0, 3), numbers[..3]);
+    assert_eq!(session.kept_after(numbers[6], 2), numbers[7..9]);
+    let all = session.kept_bounds(0, 10, usize::MAX);
+    assert_eq!((all.messages, all.dropped, all.newest_from), (10, 0, 0));
+    let some = session.kept_bounds(0, 4, usize::MAX);
+    assert_eq!(
+        (some.dropped, some.newest_from, some.oldest_to, some.last),
+        (6, numbers[5], numbers[3], numbers[9])
+    );
+    let by_bytes = session.kept_bounds(0, 10, 2500);
+    assert_eq!((by_bytes.dropped, by_bytes.newest_from), (8, numbers[7]));
+    core.close();
+}
+
+#[tokio::test]
+async fn the_oldest_of_what_is_kept_gives_way() {
+    let settings = CoreSettings {
+        limits: sapwood_core::Limits {
+            kept_messages_max: 32,
+            ..sapwood_core::Limits::default()
+        },
+        ..CoreSettings::memory()
+    };
+    let core = Core::open(settings).unwrap();
+    let database = core.database("default").unwrap();
+    let session = begin(&database, "a", &["s"]).await;
+    let mut other = connect(&database);
+    for n in 0..40 {
+        publish(&mut other, "/s", &n.to_string()).await;
+    }
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while session.kept_after(0, 100).len() > 32 {
+        assert!(std::time::Instant::now() < deadline, "it is still kept");
+        done(&database, [put("/elsewhere", "1")]).await;
+    }
+    let left = waiting(&session, 0);
+    assert_eq!(left.len(), 30, "a sixteenth more goes");
+    assert_eq!(left.last().map(String::as_str), Some("message /s \"39\""));
+    core.close();
+}

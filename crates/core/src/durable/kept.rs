@@ -133,7 +133,6 @@ pub(crate) fn event(
     };
     event.kept = Some(number);
     event.expires_ms = expires_ms;
-    event.expires_ms = expires_ms;
     Some((event, origin.map(DurableId)))
 }
 

@@ -8,7 +8,7 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use metrics::{counter, gauge};
+use metrics::{Counter, Gauge, counter, gauge};
 use parking_lot::RwLock;
 use sapwood_store::rows::View;
 use sapwood_tree::{FilterIndex, Op, Path, RowsError, TopicFilter, told};
@@ -33,6 +33,35 @@ pub(crate) struct Durables {
     /// Whether anybody is told anything: where nobody is, no write looks for them.
     any: AtomicBool,
     limits: Limits,
+    figures: Figures,
+}
+
+/// What is counted of a database.
+#[derive(Debug)]
+struct Figures {
+    sessions: Gauge,
+    kept: Gauge,
+    kept_bytes: Gauge,
+    dropped: Counter,
+}
+
+impl Figures {
+    fn of(database: &str) -> Self {
+        let name = database.to_owned();
+        Self {
+            sessions: gauge!("sapwood_durable_sessions", "database" => name.clone()),
+            kept: gauge!("sapwood_kept_messages", "database" => name.clone()),
+            kept_bytes: gauge!("sapwood_kept_bytes", "database" => name.clone()),
+            dropped: counter!("sapwood_kept_dropped_total", "database" => name),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    fn show(&self, state: &State) {
+        self.sessions.set(state.durable_sessions() as f64);
+        self.kept.set(state.kept as f64);
+        self.kept_bytes.set(state.kept_bytes as f64);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -118,7 +147,7 @@ struct Entry {
 
 impl Durables {
     /// What the rows say.
-    pub(crate) fn load(view: &View, limits: Limits) -> Result<Self, RowsError> {
+    pub(crate) fn load(view: &View, limits: Limits, database: &str) -> Result<Self, RowsError> {
         let mut state = State::default();
         for (key, row) in lease::all(view, b"D")? {
             if let Some((id, head)) = number_at(&key, 1).zip(Head::decode(&row)) {
@@ -151,8 +180,9 @@ impl Durables {
             any: AtomicBool::new(!state.wanted.is_empty()),
             state: RwLock::new(state),
             limits,
+            figures: Figures::of(database),
         };
-        durables.measure(&durables.state.read());
+        durables.figures.show(&durables.state.read());
         Ok(durables)
     }
 
@@ -216,15 +246,8 @@ impl Durables {
         }
         if let Some(state) = state {
             self.any.store(!state.wanted.is_empty(), Ordering::Release);
-            self.measure(&state);
+            self.figures.show(&state);
         }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-    fn measure(&self, state: &State) {
-        gauge!("sapwood_durable_sessions").set(state.sessions.len() as f64);
-        gauge!("sapwood_kept_messages").set(state.kept as f64);
-        gauge!("sapwood_kept_bytes").set(state.kept_bytes as f64);
     }
 
     /// The durable session of a key.
@@ -234,8 +257,7 @@ impl Durables {
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        let state = self.state.read();
-        state.sessions.len() - state.groups.len()
+        self.state.read().durable_sessions()
     }
 
     /// A session claims something for a group.
@@ -249,8 +271,11 @@ impl Durables {
         let Some(id) = state.group_ids.get(name).copied() else {
             return Claim::NotDurable;
         };
-        let cursor = state.sessions.get(&id).map_or(0, |member| member.cursor);
+        let group = state.sessions.get(&id);
+        let (cursor, since) = group.map_or((0, 0), |group| (group.cursor, group.since()));
         match state.groups.get_mut(&id) {
+            // It was said before the group was durable: whoever was told it is the one.
+            _ if number <= since => Claim::NotDurable,
             Some(group) if group.is_free(number, cursor) => {
                 group.claims.insert(number, session);
                 Claim::Mine(id)
@@ -280,24 +305,24 @@ impl Durables {
         Some((id, free))
     }
 
-    /// A session gives back what it has claimed for a group; or one thing of it.
-    pub(crate) fn release(
-        &self,
-        name: &(Text, TopicFilter),
-        one: Option<u64>,
-        session: SessionId,
-    ) -> Vec<u64> {
+    /// A session gives back one thing that it has claimed for a group.
+    pub(crate) fn release(&self, name: &(Text, TopicFilter), number: u64, session: SessionId) {
         let mut state = self.state.write();
-        let id = state.group_ids.get(name).copied();
-        let Some(group) = id.and_then(|id| state.groups.get_mut(&id)) else {
-            return Vec::new();
-        };
-        let released = group
-            .claims
-            .extract_if(|number, who| *who == session && one.is_none_or(|one| one == *number));
-        let mut released: Vec<u64> = released.map(|(number, _)| number).collect();
-        released.sort_unstable();
-        released
+        if let Some(group) = state.group_mut(name)
+            && group.claims.get(&number) == Some(&session)
+        {
+            group.claims.remove(&number);
+        }
+    }
+
+    /// A session gives back all that it has claimed for a group; whether durable sessions share in that.
+    pub(crate) fn release_all(&self, name: &(Text, TopicFilter), session: SessionId) -> bool {
+        let mut state = self.state.write();
+        let group = state.group_mut(name);
+        group.is_some_and(|group| {
+            group.claims.retain(|_, who| *who != session);
+            true
+        })
     }
 
     /// The numbers of what is kept for a session behind `after`, in order; the first `max` of them.
@@ -378,7 +403,9 @@ impl Durables {
     pub(crate) fn sweep(&self, budget: Duration) -> Vec<Effect> {
         let mut state = self.state.write();
         let mut numbers = state.sweep(budget);
-        numbers.extend(state.make_room(&self.limits));
+        let dropped = state.make_room(&self.limits);
+        self.figures.dropped.increment(dropped.len() as u64);
+        numbers.extend(dropped);
         let cursors = state.group_cursors().into_iter();
         let mut effects: Vec<Effect> = cursors
             .map(|(id, cursor)| Effect::Durable {
@@ -387,7 +414,7 @@ impl Durables {
             })
             .collect();
         if !numbers.is_empty() {
-            self.measure(&state);
+            self.figures.show(&state);
             effects.push(Effect::Unkept { numbers });
         }
         effects
@@ -416,7 +443,23 @@ impl Group {
     }
 }
 
+impl Member {
+    /// From where on it is told what its first filter matches.
+    fn since(&self) -> u64 {
+        self.filters.first().map_or(0, |(_, since)| *since)
+    }
+}
+
 impl State {
+    fn group_mut(&mut self, name: &(Text, TopicFilter)) -> Option<&mut Group> {
+        let id = self.group_ids.get(name)?;
+        self.groups.get_mut(id)
+    }
+
+    fn durable_sessions(&self) -> usize {
+        self.sessions.len() - self.groups.len()
+    }
+
     fn load_session(&mut self, view: &View, id: DurableId, head: Head) -> Result<(), RowsError> {
         self.begin(id, head);
         let durable = super::Durable::read(view, id)?;
@@ -634,7 +677,9 @@ impl State {
         let Some(member) = self.sessions.get_mut(&id) else {
             return;
         };
-        member.filters.retain(|(known, _)| *known != filter);
+        if member.filters.iter().any(|(known, _)| *known == filter) {
+            return;
+        }
         member.filters.push((filter.clone(), since));
         let who = self.wanted.entry(filter.clone()).or_default();
         if who.is_empty() {
@@ -723,12 +768,26 @@ impl State {
     }
 
     fn after(&self, id: DurableId, after: u64, max: usize) -> Vec<u64> {
-        let mut entries = self.entries_after(id, after);
-        entries.truncate(max);
-        entries.into_iter().map(|entry| entry.number).collect()
+        let mut entries = self.unsorted_after(id, after);
+        // Of several filters each may have found the same.
+        let filters = self
+            .sessions
+            .get(&id)
+            .map_or(1, |member| member.filters.len());
+        let enough = max.saturating_mul(filters.max(1));
+        if enough < entries.len() {
+            entries.select_nth_unstable_by_key(enough, |entry| entry.number);
+            entries.truncate(enough);
+        }
+        let entries = in_order(entries).into_iter();
+        entries.map(|entry| entry.number).take(max).collect()
     }
 
     fn entries_after(&self, id: DurableId, after: u64) -> Vec<Entry> {
+        in_order(self.unsorted_after(id, after))
+    }
+
+    fn unsorted_after(&self, id: DurableId, after: u64) -> Vec<Entry> {
         let Some(member) = self.sessions.get(&id) else {
             return Vec::new();
         };
@@ -745,8 +804,6 @@ impl State {
                 found.extend(topic.0.range(first..));
             }
         }
-        found.sort_unstable_by_key(|entry: &Entry| entry.number);
-        found.dedup_by_key(|entry| entry.number);
         found
     }
 
@@ -757,6 +814,7 @@ impl State {
         if at.is_none() && !std::mem::take(&mut self.dirty) {
             return unkept;
         }
+        let mut passed = HashMap::new();
         loop {
             let after = at.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
             let step = self.topics.range((after, Bound::Unbounded));
@@ -764,48 +822,70 @@ impl State {
                 .take(SWEEP_STEP)
                 .map(|(path, _)| path.clone())
                 .collect();
-            for path in &step {
-                self.sweep_topic(path, &mut unkept);
+            let is_last = step.len() < SWEEP_STEP;
+            let count = step.len();
+            for (index, path) in step.into_iter().enumerate() {
+                self.sweep_topic(&path, &mut passed, &mut unkept);
+                let is_over = begin.elapsed() >= budget || unkept.len() >= SWEPT_MAX;
+                let more = !is_last || index + 1 < count;
+                at = Some(path);
+                if is_over && more {
+                    self.swept = at;
+                    return unkept;
+                }
             }
-            if step.len() < SWEEP_STEP {
-                return unkept;
-            }
-            at = step.into_iter().next_back();
-            if begin.elapsed() >= budget || unkept.len() >= SWEPT_MAX {
-                self.swept = at;
+            if is_last {
                 return unkept;
             }
         }
     }
 
-    fn sweep_topic(&mut self, path: &Path, unkept: &mut Vec<u64>) {
+    /// `by_filter` is how far all have come who have a filter: so many may have one that each is asked once a sweep.
+    fn sweep_topic(
+        &mut self,
+        path: &Path,
+        by_filter: &mut HashMap<TopicFilter, u64>,
+        unkept: &mut Vec<u64>,
+    ) {
         let mut passed = u64::MAX;
         self.index.for_each_match(path, |filter| {
-            for id in self.wanted.get(filter).into_iter().flatten() {
-                if let Some(member) = self.sessions.get(id) {
-                    passed = passed.min(member.cursor);
-                }
-            }
+            let known = by_filter.get(filter).copied();
+            passed = passed.min(known.unwrap_or_else(|| {
+                let passed = self.passed_by_all(filter);
+                by_filter.insert(filter.clone(), passed);
+                passed
+            }));
         });
         let held = std::mem::take(&mut self.held);
-        self.drop_entries(path, unkept, |entry| {
-            entry.number <= passed && !held.contains_key(&entry.number)
+        self.drop_entries(path, passed, unkept, |entry| {
+            !held.contains_key(&entry.number)
         });
         self.held = held;
     }
 
+    fn passed_by_all(&self, filter: &TopicFilter) -> u64 {
+        let who = self.wanted.get(filter).into_iter().flatten();
+        let cursors = who.filter_map(|id| Some(self.sessions.get(id)?.cursor));
+        cursors.min().unwrap_or(u64::MAX)
+    }
+
+    /// Drops what is kept of a topic up to a number, and `drops` says.
     fn drop_entries(
         &mut self,
         path: &Path,
+        to: u64,
         dropped: &mut Vec<u64>,
         drops: impl Fn(&Entry) -> bool,
     ) {
         let Some(topic) = self.topics.get_mut(path) else {
             return;
         };
+        if topic.0.front().is_none_or(|first| first.number > to) {
+            return;
+        }
         let (kept, kept_bytes) = (&mut self.kept, &mut self.kept_bytes);
         topic.0.retain(|entry| {
-            let goes = drops(entry);
+            let goes = entry.number <= to && drops(entry);
             if goes {
                 *kept -= 1;
                 *kept_bytes -= entry.bytes as usize;
@@ -851,9 +931,15 @@ impl State {
         }
         let mut dropped = Vec::new();
         for path in self.topics.keys().cloned().collect::<Vec<_>>() {
-            self.drop_entries(&path, &mut dropped, |entry| entry.number <= newest);
+            self.drop_entries(&path, newest, &mut dropped, |_| true);
         }
-        counter!("sapwood_kept_dropped_total").increment(dropped.len() as u64);
         dropped
     }
+}
+
+/// Each once, in order.
+fn in_order(mut entries: Vec<Entry>) -> Vec<Entry> {
+    entries.sort_unstable_by_key(|entry| entry.number);
+    entries.dedup_by_key(|entry| entry.number);
+    entries
 }
