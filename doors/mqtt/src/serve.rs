@@ -325,11 +325,16 @@ impl Client {
             if let Some(share) = joined.subscriptions.share_of(watch) {
                 match joined.session.claim(&share.name, &share.filter, number) {
                     Claimed::Mine(group) => {
-                        return self.tell_claimed(watch, &share, (group, number), event, now, out);
+                        self.tell_claimed(watch, &share, (group, number), event, now, out);
+                        return;
                     }
                     Claimed::Taken => return,
                     Claimed::NotDurable => return self.tell_plainly(watch, event, now, out),
                 }
+            }
+            if joined.feed.is_some() && joined.subscriptions.is_told_at_most_once(&event.path) {
+                // It is not kept for this one.
+                return self.tell_plainly(watch, event, now, out);
             }
             if joined.feed.as_ref().is_some_and(|feed| !feed.takes(number)) {
                 return;
@@ -417,6 +422,10 @@ impl Client {
             return;
         };
         joined.shares.pulls = true;
+        if dropped == 0 {
+            // A group has something for it.
+            return;
+        }
         if let Some(feed) = &mut joined.feed {
             // What is kept is read.
             return feed.falls_behind();

@@ -63,6 +63,8 @@ pub(crate) struct Subscriptions {
     preferred: Preferred,
     /// Whether a subscription has ever said it.
     any_accept: bool,
+    /// Whether one was ever asked for at QoS 0.
+    any_unacknowledged: bool,
     /// Whether there ever was a query.
     any_query: bool,
     /// What was told by queries.
@@ -157,6 +159,7 @@ impl Subscriptions {
     ) -> Result<ReasonCode, NotTaken> {
         let granted = granted(asked.qos);
         let query = query_of(&asked, &limits.query)?;
+        self.any_unacknowledged |= !asked.qos.is_acknowledged();
         self.any_accept |= asked.accept != Accept::Unsaid;
         self.any_query |= query.is_some();
         self.held_max = limits.query_topics_max;
@@ -274,6 +277,15 @@ impl Subscriptions {
         let all = self.all.iter();
         all.filter_map(|entry| Some((entry.watch, Share::of(entry)?)))
             .collect()
+    }
+
+    /// Whether all subscriptions that a topic matches are of QoS 0.
+    pub(crate) fn is_told_at_most_once(&self, topic: &Path) -> bool {
+        let mut any_kept = !self.any_unacknowledged;
+        if !any_kept {
+            self.for_each_match(topic, |entry| any_kept |= entry.asked.qos.is_acknowledged());
+        }
+        !any_kept
     }
 
     /// Whether another subscription than that of `text` wants what a filter matches at QoS 1 or 2.

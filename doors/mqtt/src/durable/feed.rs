@@ -17,7 +17,7 @@ use crate::config::AwayDrops;
 use crate::machine::{Machine, Subscribing, Tag, Unsubscribing};
 
 /// So many numbers are looked up at once.
-const PLAN: usize = 1024;
+const PLAN: usize = 8192;
 
 /// A request that waits until it is written down.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub(crate) struct Feed {
     left_out: Option<(u64, u64)>,
     /// What is on its way to the disk, by the core's tag.
     pub(crate) asked: VecDeque<(u64, Asked)>,
+    /// Something could not be written down: what follows from it must not be.
+    pub(crate) has_failed: bool,
     /// When what may be written late is written.
     pub(crate) late: Option<Pin<Box<Sleep>>>,
 }
@@ -77,6 +79,7 @@ impl Feed {
             known: held.chain(durable.settled.iter().copied()).collect(),
             left_out,
             asked: VecDeque::new(),
+            has_failed: false,
             late: None,
         }
     }
@@ -142,6 +145,9 @@ impl Feed {
 
     /// All that is still to be written when the connection is gone.
     pub(crate) fn last_changes(&mut self, machine: &Machine) -> Vec<DurableChange> {
+        if self.has_failed {
+            return Vec::new();
+        }
         let cursor = self.cursor(machine);
         self.keeping.take(cursor).0
     }

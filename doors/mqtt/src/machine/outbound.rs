@@ -226,8 +226,8 @@ impl Machine {
         waiting.find(|reference| counts(*reference))
     }
 
-    /// Whether a message is on its way to the client, or waits for it.
-    pub fn holds(&self, reference: u64) -> bool {
+    /// What is on its way to the client, or waits for it.
+    pub fn references(&self) -> impl Iterator<Item = u64> {
         let in_flight = self
             .outbound
             .in_flight
@@ -238,7 +238,7 @@ impl Machine {
             .queue
             .iter()
             .map(|delivery| delivery.reference);
-        in_flight.chain(queued).any(|held| held == reference)
+        in_flight.chain(queued)
     }
 
     /// The references of QoS 2 messages that are on their way to the client.

@@ -60,14 +60,15 @@ impl Client {
             return;
         };
         if blocked {
-            return feed.falls_behind();
+            feed.falls_behind();
+            return;
         }
         let said = how.and_then(|how| {
             let database = &self.joined.as_ref()?.database;
             Some((shared::published(event, how.shape, now, database)?, how))
         });
         match said {
-            Some((message, how)) => self.deliver_kept(number, message, how, now, out),
+            Some((message, how)) => drop(self.deliver_kept(number, message, how, now, out)),
             None => {
                 if let Some(feed) = self.feed() {
                     feed.has_taken(number);
@@ -76,6 +77,7 @@ impl Client {
         }
     }
 
+    /// Whether there was room for it.
     fn deliver_kept(
         &mut self,
         number: u64,
@@ -83,7 +85,7 @@ impl Client {
         how: How,
         now: Instant,
         out: &mut BytesMut,
-    ) {
+    ) -> bool {
         let delivery = Delivery {
             message,
             qos: how.qos,
@@ -92,15 +94,16 @@ impl Client {
             reference: number,
         };
         let delivered = self.machine.deliver(delivery, now, &mut self.actions);
+        let is_full = matches!(delivered, Delivered::Full(_));
         if let Some(feed) = self.feed() {
-            match delivered {
-                Delivered::Full(_) => {
-                    feed.falls_behind();
-                }
-                Delivered::Sent | Delivered::Queued | Delivered::Dropped => feed.has_taken(number),
+            if is_full {
+                feed.falls_behind();
+            } else {
+                feed.has_taken(number);
             }
         }
         self.act(out);
+        !is_full
     }
 
     /// Reads what is kept, if the client is behind and has room; whether there may be more.
@@ -138,7 +141,12 @@ impl Client {
             });
             match said {
                 None => feed.has_taken(number),
-                Some((message, how)) => self.deliver_kept(number, message, how, now, out),
+                // It goes on when the client has taken something.
+                Some((message, how)) => {
+                    if !self.deliver_kept(number, message, how, now, out) {
+                        return false;
+                    }
+                }
             }
         }
         true
@@ -194,12 +202,10 @@ impl Client {
         let mut changes = Vec::new();
         for asked in &subscribing.subscriptions {
             let before = subscriptions.get(&asked.text);
-            let wanted = before
-                .as_ref()
-                .is_some_and(|before| before.asked.qos.is_acknowledged());
-            if asked.qos.is_acknowledged() && !wanted {
+            // Always: what was asked for just before may still be on its way.
+            if asked.qos.is_acknowledged() {
                 changes.push(begins(&asked.filter));
-            } else if wanted && !asked.qos.is_acknowledged() {
+            } else {
                 changes.extend(ends(&asked.filter, &asked.text, subscriptions));
             }
             let subscribed = Subscribed {
@@ -279,6 +285,9 @@ impl Client {
             }
             (Asked::Kept(_), Err(error)) => {
                 // What is written down is behind what it should be: the client comes back to where it was.
+                if let Some(feed) = self.feed() {
+                    feed.has_failed = true;
+                }
                 let reason = map::refusal(error.kind());
                 self.close(reason, Closed::Refused("its session can't be written"), out);
             }

@@ -1,7 +1,7 @@
 //! What a connection delivers for groups in which durable sessions share (4.8.2): it claims each thing before it is
 //! delivered, and the group is done with it when that is in the client's hands, or in its session's rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ pub(crate) struct Shares {
 }
 
 impl Client {
-    /// Delivers what has been claimed just now.
+    /// Delivers what has been claimed just now; whether there was room for it.
     pub(super) fn tell_claimed(
         &mut self,
         watch: WatchId,
@@ -39,15 +39,14 @@ impl Client {
         event: &Arc<Event>,
         now: Instant,
         out: &mut BytesMut,
-    ) {
-        let blocked = !self.waiting.is_empty();
-        let Some(joined) = self.joined.as_deref_mut() else {
-            return;
-        };
-        if blocked {
-            joined.shares.pulls = true;
-            return joined.session.release(&share.name, &share.filter, number);
+    ) -> bool {
+        if !self.waiting.is_empty() {
+            self.give_back(share, number);
+            return false;
         }
+        let Some(joined) = self.joined.as_deref_mut() else {
+            return false;
+        };
         let how = joined
             .subscriptions
             .how(watch, event, &mut joined.session, &joined.database);
@@ -58,7 +57,8 @@ impl Client {
         let reference = for_group(number);
         joined.shares.claimed.insert(reference, group);
         let Some((message, how)) = said else {
-            return self.done_for_group(reference);
+            self.done_for_group(reference);
+            return true;
         };
         let (qos, delivery) = (
             how.qos,
@@ -70,7 +70,9 @@ impl Client {
                 reference,
             },
         );
-        match self.machine.deliver(delivery, now, &mut self.actions) {
+        let delivered = self.machine.deliver(delivery, now, &mut self.actions);
+        let is_full = matches!(delivered, Delivered::Full(_));
+        match delivered {
             Delivered::Full(_) => self.give_back(share, number),
             Delivered::Dropped => self.done_for_group(reference),
             Delivered::Sent | Delivered::Queued if qos == Qos::AtMostOnce => {
@@ -79,6 +81,7 @@ impl Client {
             Delivered::Sent | Delivered::Queued => {}
         }
         self.act(out);
+        !is_full
     }
 
     fn give_back(&mut self, share: &Share, number: u64) {
@@ -121,16 +124,14 @@ impl Client {
         if joined.feed.is_some() || joined.shares.claimed.is_empty() {
             return;
         }
-        let machine = &self.machine;
+        let held: HashSet<u64> = self.machine.references().collect();
         let claimed = &mut joined.shares.claimed;
-        let done = claimed
-            .keys()
-            .filter(|reference| !machine.holds(**reference));
+        let done = claimed.keys().filter(|reference| !held.contains(reference));
         let done = done.count();
         if done < SETTLED && done < claimed.len() {
             return;
         }
-        let done = claimed.extract_if(.., |reference, _| !machine.holds(*reference));
+        let done = claimed.extract_if(.., |reference, _| !held.contains(reference));
         let done = done.map(|(reference, group)| settled(reference, group));
         self.last_tag += 1;
         joined.session.submit_changes(self.last_tag, done.collect());
@@ -144,10 +145,11 @@ impl Client {
         if joined.feed.is_some() {
             return Vec::new();
         }
-        let once: Vec<u64> = self.machine.in_flight_once().collect();
+        let once: HashSet<u64> = self.machine.in_flight_once().collect();
+        let held: HashSet<u64> = self.machine.references().collect();
         let claimed = joined.shares.claimed.iter();
-        let done = claimed
-            .filter(|(reference, _)| once.contains(reference) || !self.machine.holds(**reference));
+        let done =
+            claimed.filter(|(reference, _)| once.contains(reference) || !held.contains(reference));
         done.map(|(reference, group)| settled(*reference, *group))
             .collect()
     }
@@ -175,8 +177,14 @@ impl Client {
                 continue;
             };
             joined.shares.pulls |= numbers.len() == PULLED;
-            for number in numbers {
-                self.tell_waiting(watch, &share, (group, number), now, out);
+            let mut numbers = numbers.into_iter();
+            let is_full = numbers
+                .by_ref()
+                .any(|number| !self.tell_waiting(watch, &share, (group, number), now, out));
+            if is_full {
+                // It goes on when the client has taken something; what is behind waits for that, or for another member.
+                numbers.for_each(|number| self.give_back(&share, number));
+                return false;
             }
         }
         self.joined
@@ -191,9 +199,9 @@ impl Client {
         (group, number): (DurableId, u64),
         now: Instant,
         out: &mut BytesMut,
-    ) {
+    ) -> bool {
         let Some(joined) = self.joined.as_deref_mut() else {
-            return;
+            return false;
         };
         match joined.session.kept(number) {
             Some(event) => self.tell_claimed(watch, share, (group, number), &event, now, out),
@@ -201,6 +209,7 @@ impl Client {
             None => {
                 joined.shares.claimed.insert(for_group(number), group);
                 self.done_for_group(for_group(number));
+                true
             }
         }
     }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use sapwood_core::CoreSettings;
 use sapwood_mqtt::codec::{
-    Ack, ConnectProperties, Disconnect, DisconnectProperties, Packet, ReasonCode, Version,
+    Ack, ConnectProperties, Disconnect, DisconnectProperties, Packet, ReasonCode, Subscribe,
+    SubscribeProperties, Unsubscribe, UnsubscribeProperties, Version,
 };
 use sapwood_mqtt::{AwayDrops, MqttConfig};
 
-use crate::server::{Client, Q0, Q1, Q2, Server, hello, id, lasting, publish, spell};
+use crate::server::{Client, Q0, Q1, Q2, Server, filter, hello, id, lasting, publish, spell, text};
 
 #[test]
 fn a_kept_session_finds_its_subscriptions_and_what_it_missed() {
@@ -386,4 +387,116 @@ fn say_once(client: &mut Client, topic: &str, payload: &str) {
     assert!(matches!(client.next(), Some(Packet::Pubrec(_))));
     client.send(Packet::Pubrel(Ack::new(id(1), ReasonCode::Success)));
     assert!(matches!(client.next(), Some(Packet::Pubcomp(_))));
+}
+
+#[test]
+fn who_unsubscribes_and_subscribes_at_once_misses_nothing_while_away() {
+    let server = Server::start();
+    let (mut client, _) = server.connect_as(lasting("c"));
+    client.subscribe("a", Q1);
+    client.send(Packet::Unsubscribe(Unsubscribe {
+        packet_id: id(1),
+        properties: UnsubscribeProperties::default(),
+        filters: vec![text("a")],
+    }));
+    client.send(Packet::Subscribe(Subscribe {
+        packet_id: id(2),
+        properties: SubscribeProperties::default(),
+        filters: vec![filter("a", Q1)],
+    }));
+    assert!(matches!(client.next(), Some(Packet::Unsuback(_))));
+    assert!(matches!(client.next(), Some(Packet::Suback(_))));
+    client.leave();
+    server.connect("o").say_surely("a", "x");
+    let (mut client, _) = server.connect_as(lasting("c"));
+    assert_eq!(client.told(), "a x q1");
+}
+
+#[test]
+fn large_messages_wait_for_a_client_that_acknowledges_late() {
+    let server = Server::with(MqttConfig {
+        in_flight_max: 1,
+        queued_bytes_max: 10_000,
+        ..MqttConfig::default()
+    });
+    let (mut client, _) = server.connect_as(lasting("c"));
+    client.subscribe("a", Q1);
+    let mut other = server.connect("o");
+    let payload = |n: usize| format!("{n}{}", "x".repeat(4000));
+    for n in 0..8 {
+        other.say_surely("a", &payload(n));
+    }
+    // Nothing but the first has gone out; the rest waits.
+    let mut first = client.publish();
+    client.silent();
+    for n in 0..8 {
+        assert_eq!(first.message.payload, payload(n).as_bytes());
+        let packet_id = first.packet_id.unwrap();
+        client.send(Packet::Puback(Ack::new(packet_id, ReasonCode::Success)));
+        if n < 7 {
+            first = client.publish();
+        }
+    }
+    client.silent();
+}
+
+#[test]
+fn a_subscription_of_qos_0_beside_durable_ones_is_told_while_these_catch_up() {
+    let server = Server::start();
+    let (mut keeps, _) = server.connect_as(lasting("keeps"));
+    keeps.subscribe("#", Q1);
+    let (mut client, _) = server.connect_as(lasting("c"));
+    client.subscribe("s", Q1);
+    client.subscribe("p", Q0);
+    let mut other = server.connect("o");
+    for n in 0..20 {
+        other.say_surely("s", &n.to_string());
+        other.say_surely("p", &n.to_string());
+    }
+    let mut told = [Vec::new(), Vec::new()];
+    for _ in 0..40 {
+        let publish = client.publish();
+        if let Some(packet_id) = publish.packet_id {
+            client.send(Packet::Puback(Ack::new(packet_id, ReasonCode::Success)));
+        }
+        let of = usize::from(publish.message.topic.as_str() == "p");
+        told[of].push(String::from_utf8(publish.message.payload.to_vec()).unwrap());
+    }
+    let all: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    assert_eq!(told, [all.clone(), all]);
+}
+
+#[test]
+fn a_slow_reader_finds_every_message_of_any_size_in_order() {
+    let server = Server::with(MqttConfig {
+        outbound_bytes_max: 4 << 10,
+        in_flight_max: 10,
+        queued_max: 10,
+        ..MqttConfig::default()
+    });
+    let (mut client, _) = server.connect_as(lasting("c"));
+    client.subscribe("#", Q1);
+    let mut other = server.connect("o");
+    // More than the sockets, the connection and the outbox take; small ones find room where large ones do not.
+    let payload = |n: usize| {
+        format!(
+            "{n} {}",
+            "x".repeat(if n.is_multiple_of(3) { 10 } else { 90_000 })
+        )
+    };
+    for n in 0..150 {
+        if n % 5 == 0 {
+            other.retain("r", &payload(n));
+        } else {
+            other.say_surely("a", &payload(n));
+        }
+    }
+    for n in 0..150 {
+        let publish = client.publish();
+        let topic = if n % 5 == 0 { "r" } else { "a" };
+        assert_eq!(publish.message.topic.as_str(), topic, "at {n}");
+        assert!(publish.message.payload == payload(n).as_bytes(), "at {n}");
+        let packet_id = publish.packet_id.unwrap();
+        client.send(Packet::Puback(Ack::new(packet_id, ReasonCode::Success)));
+    }
 }

@@ -1,5 +1,6 @@
 //! Shared subscriptions (4.8.2).
 
+use sapwood_mqtt::MqttConfig;
 use sapwood_mqtt::codec::{Ack, Packet, ReasonCode, SubscribeFilter, Version};
 
 use crate::server::{Q0, Q1, Q2, Server, filter, hello, lasting, publish};
@@ -134,4 +135,38 @@ fn what_a_member_refuses_is_nobody_s() {
     two.silent();
     one.leave();
     two.silent();
+}
+
+#[test]
+fn what_a_member_had_no_room_for_goes_to_another_when_it_goes() {
+    let server = Server::with(MqttConfig {
+        in_flight_max: 1,
+        queued_bytes_max: 10_000,
+        ..MqttConfig::default()
+    });
+    let (mut away, _) = server.connect_as(lasting("away"));
+    away.subscribe("$share/g/a", Q1);
+    away.leave();
+    let mut slow = server.connect("slow");
+    slow.subscribe("$share/g/a", Q1);
+    let mut publisher = server.connect("p");
+    let payload = |n: usize| format!("{n}{}", "x".repeat(4000));
+    for n in 0..8 {
+        publisher.say_surely("a", &payload(n));
+    }
+    let first = slow.publish();
+    assert_eq!(first.message.payload, payload(0).as_bytes());
+    let mut other = server.connect("other");
+    other.subscribe("$share/g/a", Q1);
+    drop(slow);
+    let mut told = Vec::new();
+    for _ in 0..8 {
+        let publish = other.publish();
+        told.push(usize::from(publish.message.payload[0] - b'0'));
+        let packet_id = publish.packet_id.unwrap();
+        other.send(Packet::Puback(Ack::new(packet_id, ReasonCode::Success)));
+    }
+    told.sort_unstable();
+    assert_eq!(told, [0, 1, 2, 3, 4, 5, 6, 7]);
+    other.silent();
 }
