@@ -236,3 +236,28 @@ async fn what_was_said_before_a_group_was_durable_is_whose_it_was_told() {
     assert_eq!(plain.claim("g", &filter(), number), Claim::Taken);
     core.close();
 }
+
+#[tokio::test]
+async fn what_waits_is_claimed_in_order_and_what_is_given_back_comes_first() {
+    let (core, database, _) = common::memory();
+    let mut one = member(&database, "one").await;
+    let two = connect(&database);
+    let mut other = connect(&database);
+    for n in 0..30 {
+        publish(&mut other, &n.to_string()).await;
+    }
+    let (group, all) = pull(&two, 99).unwrap();
+    assert_eq!(all.len(), 30);
+    two.release("g", &filter(), all[20]);
+    two.release("g", &filter(), all[7]);
+    assert_eq!(pull(&one, 1).unwrap().1, [all[7]]);
+    assert_eq!(pull(&one, 9).unwrap().1, [all[20]]);
+    assert_eq!(pull(&one, 9).unwrap().1, Vec::<u64>::new());
+    one.release("g", &filter(), all[7]);
+    let number = all[0];
+    change(&mut one, [DurableChange::SettleFor { group, number }]).await;
+    publish(&mut other, "30").await;
+    let (_, rest) = pull(&one, 9).unwrap();
+    assert_eq!((rest[0], rest.len()), (all[7], 2));
+    core.close();
+}

@@ -121,6 +121,8 @@ struct Group {
     settled: BTreeSet<u64>,
     /// What is with a connected session, durable or not.
     claims: HashMap<u64, SessionId>,
+    /// Nothing up to this number is free.
+    looked_to: u64,
 }
 
 /// A durable session.
@@ -294,14 +296,21 @@ impl Durables {
         let mut state = self.state.write();
         let id = *state.group_ids.get(name)?;
         let cursor = state.sessions.get(&id)?.cursor;
-        let entries = state.entries_after(id, cursor);
+        let group = state.groups.get(&id)?;
+        // No more of them than these can be somebody's.
+        let others = group.claims.len() + group.settled.len();
+        let looked_at = max.saturating_add(others);
+        let numbers = state.after(id, cursor.max(group.looked_to), looked_at);
         let group = state.groups.get_mut(&id)?;
-        let numbers = entries.into_iter().map(|entry| entry.number);
-        let free = numbers.filter(|number| group.is_free(*number, cursor));
+        let last = numbers.last().copied();
+        let free = numbers.into_iter();
+        let free = free.filter(|number| group.is_free(*number, cursor));
         let free: Vec<u64> = free.take(max).collect();
         for number in &free {
             group.claims.insert(*number, session);
         }
+        let come_to = free.last().copied().filter(|_| free.len() == max).or(last);
+        group.looked_to = group.looked_to.max(come_to.unwrap_or(0));
         Some((id, free))
     }
 
@@ -312,6 +321,7 @@ impl Durables {
             && group.claims.get(&number) == Some(&session)
         {
             group.claims.remove(&number);
+            group.looked_to = group.looked_to.min(number - 1);
         }
     }
 
@@ -320,7 +330,11 @@ impl Durables {
         let mut state = self.state.write();
         let group = state.group_mut(name);
         group.is_some_and(|group| {
-            group.claims.retain(|_, who| *who != session);
+            let released = group.claims.extract_if(|_, who| *who == session);
+            let first = released.map(|(number, _)| number).min();
+            group.looked_to = group
+                .looked_to
+                .min(first.map_or(u64::MAX, |first| first - 1));
             true
         })
     }
@@ -623,6 +637,7 @@ impl State {
             members: HashSet::new(),
             settled: BTreeSet::new(),
             claims: HashMap::new(),
+            looked_to: 0,
         };
         self.groups.insert(id, group);
     }
@@ -661,9 +676,9 @@ impl State {
             let (Some(member), Some(last)) = (self.sessions.get(id), group.settled.last()) else {
                 continue;
             };
-            let waits = self.entries_after(*id, member.cursor).into_iter();
+            let waits = self.after(*id, member.cursor, group.settled.len() + 1);
             let first = waits
-                .map(|entry| entry.number)
+                .into_iter()
                 .find(|number| !group.settled.contains(number));
             let cursor = first.map_or(*last, |first| first - 1);
             if cursor > member.cursor {
@@ -768,7 +783,7 @@ impl State {
     }
 
     fn after(&self, id: DurableId, after: u64, max: usize) -> Vec<u64> {
-        let mut entries = self.unsorted_after(id, after);
+        let mut entries = self.unsorted_after(id, after, max);
         // Of several filters each may have found the same.
         let filters = self
             .sessions
@@ -784,10 +799,11 @@ impl State {
     }
 
     fn entries_after(&self, id: DurableId, after: u64) -> Vec<Entry> {
-        in_order(self.unsorted_after(id, after))
+        in_order(self.unsorted_after(id, after, usize::MAX))
     }
 
-    fn unsorted_after(&self, id: DurableId, after: u64) -> Vec<Entry> {
+    /// What is kept behind `after`, the first `max` of each topic.
+    fn unsorted_after(&self, id: DurableId, after: u64, max: usize) -> Vec<Entry> {
         let Some(member) = self.sessions.get(&id) else {
             return Vec::new();
         };
@@ -801,7 +817,7 @@ impl State {
                 .filter(|(path, _)| filter.matches(path))
             {
                 let first = topic.0.partition_point(|entry| entry.number <= from);
-                found.extend(topic.0.range(first..));
+                found.extend(topic.0.range(first..).take(max));
             }
         }
         found
