@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p sapwood-core --example sleepers -- [sessions] [messages]`
 
+#![allow(clippy::print_stdout, reason = "a measuring tool")]
+
 use std::time::{Duration, Instant};
 
 use sapwood_core::{
