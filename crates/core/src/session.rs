@@ -466,6 +466,12 @@ impl Session {
         self.database.durables().claim_waiting(&name, max, self.id)
     }
 
+    /// What was claimed for a group is settled just now: it is not given back when the session leaves.
+    pub fn stays_claimed(&self, share: &str, filter: &TopicFilter, number: u64) {
+        let name = (share.into(), filter.clone());
+        self.database.durables().stays(&name, number, self.id);
+    }
+
     /// Gives back something claimed for a group: it has no room for it now.
     pub fn release(&self, share: &str, filter: &TopicFilter, number: u64) {
         let name = (share.into(), filter.clone());

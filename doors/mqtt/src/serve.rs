@@ -680,6 +680,12 @@ impl Client {
     }
 
     fn unsubscribe_now(&mut self, unsubscribing: &Unsubscribing) {
+        for (text, _) in &unsubscribing.filters {
+            let joined = self.joined.as_ref();
+            if let Some(share) = joined.and_then(|joined| joined.subscriptions.share_named(text)) {
+                self.leave_share(&share);
+            }
+        }
         let Some(joined) = self.joined.as_deref_mut() else {
             return;
         };

@@ -272,6 +272,12 @@ impl Subscriptions {
         self.entry(watch).and_then(Share::of)
     }
 
+    /// The group that the subscription of a text shares in.
+    pub(crate) fn share_named(&self, text: &Text) -> Option<Share> {
+        let entry = self.all.iter().find(|entry| entry.asked.text == *text)?;
+        Share::of(entry)
+    }
+
     /// All groups that it shares in.
     pub(crate) fn shares(&self) -> Vec<(WatchId, Share)> {
         let all = self.all.iter();

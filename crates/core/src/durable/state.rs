@@ -325,6 +325,16 @@ impl Durables {
         }
     }
 
+    /// What a session has claimed for a group is not given back: it is about to be settled.
+    pub(crate) fn stays(&self, name: &(Text, TopicFilter), number: u64, session: SessionId) {
+        let mut state = self.state.write();
+        let group = state.group_mut(name);
+        let claim = group.and_then(|group| group.claims.get_mut(&number));
+        if let Some(who) = claim.filter(|who| **who == session) {
+            *who = SessionId(0);
+        }
+    }
+
     /// A session gives back all that it has claimed for a group; whether durable sessions share in that.
     pub(crate) fn release_all(&self, name: &(Text, TopicFilter), session: SessionId) -> bool {
         let mut state = self.state.write();

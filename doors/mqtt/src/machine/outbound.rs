@@ -241,6 +241,17 @@ impl Machine {
         in_flight.chain(queued)
     }
 
+    /// Forgets what waits for a place in flight and is `gone`: somebody else has it.
+    pub fn forget_queued(&mut self, gone: impl Fn(u64) -> bool) {
+        for delivery in std::mem::take(&mut self.outbound.queue) {
+            if gone(delivery.reference) {
+                self.outbound.forget_queued(&delivery);
+            } else {
+                self.outbound.queue.push_back(delivery);
+            }
+        }
+    }
+
     /// The references of QoS 2 messages that are on their way to the client.
     pub fn in_flight_once(&self) -> impl Iterator<Item = u64> {
         let once = |flying: &&Flying| flying.qos == Qos::ExactlyOnce;

@@ -137,6 +137,39 @@ impl Client {
         joined.session.submit_changes(self.last_tag, done.collect());
     }
 
+    /// A subscription of a group is about to end: what has not gone out is another member's, what may have at QoS 2 stays.
+    pub(super) fn leave_share(&mut self, share: &Share) {
+        let Some(joined) = self.joined.as_deref_mut() else {
+            return;
+        };
+        let known = joined.session.claim_waiting(&share.name, &share.filter, 0);
+        let Some((group, _)) = known else {
+            return;
+        };
+        let claimed = &mut joined.shares.claimed;
+        let left: HashSet<u64> = claimed
+            .extract_if(.., |_, of| *of == group)
+            .map(|(reference, _)| reference)
+            .collect();
+        self.machine
+            .forget_queued(|reference| left.contains(&reference));
+        let once = self.machine.in_flight_once();
+        let stays = once.filter(|reference| left.contains(reference));
+        let stays: Vec<DurableChange> = stays
+            .map(|one| {
+                let number = sapwood_core::own_number(one);
+                joined
+                    .session
+                    .stays_claimed(&share.name, &share.filter, number);
+                settled(one, group)
+            })
+            .collect();
+        if !stays.is_empty() {
+            self.last_tag += 1;
+            joined.session.submit_changes(self.last_tag, stays);
+        }
+    }
+
     /// What is settled at the end of a session without rows. What its client may have at QoS 2 nobody else gets (4.8.2-5).
     pub(super) fn last_settled(&self) -> Vec<DurableChange> {
         let Some(joined) = self.joined.as_deref() else {

@@ -170,3 +170,38 @@ fn what_a_member_had_no_room_for_goes_to_another_when_it_goes() {
     assert_eq!(told, [0, 1, 2, 3, 4, 5, 6, 7]);
     other.silent();
 }
+
+#[test]
+fn what_waits_for_a_member_that_unsubscribes_is_told_to_one_and_once() {
+    let server = Server::with(MqttConfig {
+        in_flight_max: 1,
+        ..MqttConfig::default()
+    });
+    let (mut away, _) = server.connect_as(lasting("away"));
+    away.subscribe("$share/g/a", Q2);
+    away.leave();
+    let mut one = server.connect("one");
+    one.subscribe("$share/g/a", Q2);
+    let mut publisher = server.connect("p");
+    for n in 0..4 {
+        publisher.send(Packet::Publish(publish("a", &n.to_string(), Q2, n + 1)));
+        assert_eq!(publisher.reason(), 0);
+    }
+    let first = one.publish();
+    let mut two = server.connect("two");
+    two.subscribe("$share/g/a", Q2);
+    one.unsubscribe("$share/g/a");
+    let release = |client: &mut crate::server::Client, packet_id| {
+        client.send(Packet::Pubrec(Ack::new(packet_id, ReasonCode::Success)));
+        assert!(matches!(client.next(), Some(Packet::Pubrel(_))));
+        client.send(Packet::Pubcomp(Ack::new(packet_id, ReasonCode::Success)));
+    };
+    release(&mut one, first.packet_id.unwrap());
+    for n in 1..4 {
+        let publish = two.publish();
+        assert_eq!(publish.message.payload, n.to_string().as_bytes());
+        release(&mut two, publish.packet_id.unwrap());
+    }
+    one.silent();
+    two.silent();
+}
