@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Condvar, Mutex},
+    time::Duration,
 };
 
 use sapwood_mqtt::codec::{Publish, Qos};
 
-use crate::{Told, client::SILENCE, publisher::Publisher};
+use crate::{Told, publisher::Publisher};
 
 /// What has come to a session, or to all members of a group.
 pub(crate) struct Ledger {
@@ -84,11 +85,11 @@ impl Ledger {
         all
     }
 
-    /// Waits until all of it is there; what is missing when nothing more comes.
-    pub(crate) fn wait_for(&self, all: &BTreeSet<Told>) -> Vec<Told> {
+    /// Waits until all of it is there; what is missing when nothing more comes for so long.
+    pub(crate) fn wait_for(&self, all: &BTreeSet<Told>, patience: Duration) -> Vec<Told> {
         let mut seen = self.seen.lock().unwrap();
         while seen.distinct.len() < all.len() {
-            let (now, waited) = self.more.wait_timeout(seen, SILENCE / 2).unwrap();
+            let (now, waited) = self.more.wait_timeout(seen, patience).unwrap();
             seen = now;
             if waited.timed_out() {
                 break;
