@@ -319,7 +319,22 @@ impl Subscriptions {
             let is_new = is_message || seq > entry.state_of;
             is_new && entry.takes(own) && verdicts.takes(entry)
         });
-        how.filter(|how| how.qos.is_acknowledged())
+        let how = how.filter(|how| how.qos.is_acknowledged());
+        if how.is_none() {
+            self.holds_still(&verdicts, event);
+        }
+        how
+    }
+
+    /// What is not told to go may still be held.
+    fn holds_still(&mut self, verdicts: &Verdicts, event: &Event) {
+        for (by, verdict) in &verdicts.judged {
+            let goes = *verdict == Verdict::Removes
+                || *verdict == Verdict::Tells && event.kind == EventKind::Delete;
+            if goes {
+                self.held.insert(*by, &event.path, self.held_max);
+            }
+        }
     }
 
     /// In which shape an event goes out.
@@ -443,7 +458,7 @@ impl Subscriptions {
                 self.held.insert(by, &event.path, self.held_max);
                 Verdict::Tells
             }
-            _ if !self.held.remove(by, &event.path) => Verdict::Skips,
+            _ if !self.held.remove(by, &event.path, self.held_max) => Verdict::Skips,
             EventKind::Delete => Verdict::Tells,
             _ => Verdict::Removes,
         }

@@ -9,9 +9,10 @@ use sapwood_tree::Path;
 /// The topics that a session was told by its queries, each as eight bytes.
 ///
 /// They are bounded for all queries of a session together. Beyond that, it is forgotten for a query what it told: then
-/// whatever changes and does not match is taken for something that did.
+/// whatever changes and does not match is taken for something that did, once for each topic as far as there is room.
 #[derive(Debug, Default)]
 pub(super) struct Held {
+    /// What a query has told; of one that is forgotten, what it is known not to hold.
     topics: HashSet<(WatchId, u64)>,
     forgotten: Vec<WatchId>,
 }
@@ -19,10 +20,12 @@ pub(super) struct Held {
 impl Held {
     /// A topic has been told by a query.
     pub(super) fn insert(&mut self, by: WatchId, topic: &Path, max: usize) {
+        let told = (by, self.hash(topic));
         if self.forgotten.contains(&by) {
+            self.topics.remove(&told);
             return;
         }
-        self.topics.insert((by, self.hash(topic)));
+        self.topics.insert(told);
         if self.topics.len() > max {
             Limits::met("mqtt.query_topics_max");
             self.forget(by);
@@ -30,8 +33,20 @@ impl Held {
     }
 
     /// Whether the client may hold a topic by a query; it does no more.
-    pub(super) fn remove(&mut self, by: WatchId, topic: &Path) -> bool {
-        self.forgotten.contains(&by) || self.topics.remove(&(by, self.hash(topic)))
+    pub(super) fn remove(&mut self, by: WatchId, topic: &Path, max: usize) -> bool {
+        let gone = (by, self.hash(topic));
+        if !self.forgotten.contains(&by) {
+            return self.topics.remove(&gone);
+        }
+        if self.topics.contains(&gone) {
+            return false;
+        }
+        if self.topics.len() < max {
+            self.topics.insert(gone);
+        } else {
+            Limits::met("mqtt.query_topics_max");
+        }
+        true
     }
 
     fn hash(&self, topic: &Path) -> u64 {

@@ -10,7 +10,7 @@ use sapwood_mqtt::codec::{
 use sapwood_tree::OpKind;
 use sapwood_value::Value;
 
-use crate::server::{Client, Q0, Q1, Server, filter, id, text};
+use crate::server::{Client, Q0, Q1, Server, filter, id, lasting, text};
 
 const WARM: (&str, &str) = ("query", "temp=gt=20");
 
@@ -174,6 +174,51 @@ fn beyond_what_is_remembered_a_record_that_does_not_match_is_told_to_go() {
     assert_eq!(client.told(), "s/c {\"temp\":30} q0 retain");
     server.put("s/cold", temp(3));
     client.silent();
+}
+
+#[test]
+fn a_session_that_comes_back_is_told_once_that_a_record_may_have_gone() {
+    let server = Server::start();
+    let (mut client, _) = server.connect_as(lasting("c"));
+    client.subscribe_asking("q/#", WARM);
+    server.put("q/held", temp(30));
+    assert_eq!(client.told(), "q/held {\"temp\":30} q0");
+    client.leave();
+    let (mut client, connack) = server.connect_as(lasting("c"));
+    assert!(connack.session_present);
+    for name in ["q/new", "q/held"] {
+        server.put(name, temp(0));
+        assert_eq!(client.told(), format!("{name}  q0"));
+        server.put(name, temp(1));
+        client.silent();
+    }
+    // What matches again goes again, once.
+    server.put("q/new", temp(30));
+    assert_eq!(client.told(), "q/new {\"temp\":30} q0");
+    server.put("q/new", temp(3));
+    assert_eq!(client.told(), "q/new  q0");
+    server.put("q/new", temp(2));
+    client.silent();
+}
+
+#[test]
+fn beyond_what_is_remembered_a_session_that_came_back_is_told_again_that_a_record_goes() {
+    let server = Server::with(MqttConfig {
+        query_topics_max: 2,
+        ..MqttConfig::default()
+    });
+    let (mut client, _) = server.connect_as(lasting("c"));
+    client.subscribe_asking("q/#", WARM);
+    client.leave();
+    let (mut client, _) = server.connect_as(lasting("c"));
+    for name in ["q/a", "q/b", "q/c"] {
+        server.put(name, temp(1));
+        assert_eq!(client.told(), format!("{name}  q0"));
+    }
+    server.put("q/a", temp(2));
+    client.silent();
+    server.put("q/c", temp(2));
+    assert_eq!(client.told(), "q/c  q0");
 }
 
 #[test]
