@@ -111,7 +111,7 @@ impl Default for MqttConfig {
             query_bytes_max: 4096,
             query_terms_max: 64,
             query_topics_max: 10_000,
-            receive_maximum: 20,
+            receive_maximum: 1000,
             in_flight_max: 20,
             queued_max: 1000,
             queued_bytes_max: 1 << 20,

@@ -231,6 +231,8 @@ impl Joined {
         });
         let in_flight: Vec<InFlight> = in_flight.collect();
         self.feed = Some(Box::new(Feed::new(durable, &self.session, &site.config)));
+        let shares = self.subscriptions.shares();
+        self.shares.claim_again(&in_flight, &shares, &self.session);
         let last = in_flight.iter().map(|one| one.packet_id.get()).max();
         machine::Session {
             unreleased: found.unreleased,

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use sapwood_core::{DurableChange, DurableId, Event, WatchId, for_group, is_for_group};
+use sapwood_core::{
+    Claim, DurableChange, DurableId, Event, Session, WatchId, for_group, is_for_group,
+};
 
 use super::{Client, Delivered, Delivery};
 use crate::codec::Qos;
-use crate::machine::Change;
+use crate::machine::{Change, InFlight};
 use crate::shared;
 use crate::subscriptions::Share;
 
@@ -27,6 +29,29 @@ pub(crate) struct Shares {
     claimed: BTreeMap<u64, DurableId>,
     /// Whether something may wait for one of its groups.
     pub(crate) pulls: bool,
+}
+
+impl Shares {
+    /// What a member that comes back has in flight is still its own, if nobody else has got it meanwhile.
+    pub(crate) fn claim_again(
+        &mut self,
+        in_flight: &[InFlight],
+        all: &[(WatchId, Share)],
+        session: &Session,
+    ) {
+        let once_more = in_flight
+            .iter()
+            .filter(|one| one.qos == Qos::AtLeastOnce && is_for_group(one.reference));
+        for one in once_more {
+            for (_, share) in all {
+                let number = sapwood_core::own_number(one.reference);
+                if let Claim::Mine(group) = session.claim(&share.name, &share.filter, number) {
+                    self.claimed.insert(one.reference, group);
+                    break;
+                }
+            }
+        }
+    }
 }
 
 impl Client {
@@ -104,12 +129,15 @@ impl Client {
         }
     }
 
-    /// What goes into the session's own rows is the group's no longer.
+    /// What goes out at QoS 2 stays with its member (4.8.2-4, 4.8.2-5), so it is the group's no longer. At QoS 1 it is until
+    /// it is acknowledged: if the member goes before, another one gets it (4.8.2-6).
     pub(super) fn hand_over(&mut self, change: &Change) {
         let reference = match change {
-            Change::Assign { delivery, .. } => delivery.reference,
-            Change::Skip { reference } => *reference,
-            Change::Forget(_) | Change::Received { .. } | Change::Settle { .. } => return,
+            Change::Assign { delivery, .. } if delivery.qos == Qos::ExactlyOnce => {
+                delivery.reference
+            }
+            Change::Skip { reference } | Change::Settle { reference, .. } => *reference,
+            Change::Assign { .. } | Change::Forget(_) | Change::Received { .. } => return,
         };
         if is_for_group(reference) {
             self.done_for_group(reference);

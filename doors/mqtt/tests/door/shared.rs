@@ -205,3 +205,48 @@ fn what_waits_for_a_member_that_unsubscribes_is_told_to_one_and_once() {
     one.silent();
     two.silent();
 }
+
+#[test]
+fn what_a_kept_member_has_not_acknowledged_goes_to_another_when_it_goes() {
+    // 4.8.2-6
+    let server = Server::start();
+    let (mut kept, _) = server.connect_as(lasting("kept"));
+    kept.subscribe("$share/g/a", Q1);
+    let mut publisher = server.connect("p");
+    for n in 0..3 {
+        publisher.say_surely("a", &n.to_string());
+        assert_eq!(kept.publish().message.payload, n.to_string());
+    }
+    let (mut other, _) = server.connect_as(lasting("other"));
+    other.subscribe("$share/g/a", Q1);
+    other.silent();
+    drop(kept);
+    for n in 0..3 {
+        assert_eq!(other.told(), format!("a {n} q1"));
+    }
+    // It ends with them in flight; they are not said once more.
+    let clean = server.connect_as(hello(Version::V5, "kept"));
+    assert!(!clean.1.session_present);
+    other.silent();
+}
+
+#[test]
+fn what_a_member_has_in_flight_comes_again_to_it_alone_if_it_is_alone() {
+    let server = Server::start();
+    let (mut kept, _) = server.connect_as(lasting("kept"));
+    kept.subscribe("$share/g/a", Q1);
+    server.connect("p").say_surely("a", "x");
+    let first = kept.publish();
+    drop(kept);
+    let (mut kept, _) = server.connect_as(lasting("kept"));
+    let again = kept.publish();
+    assert_eq!((again.dup, again.packet_id), (true, first.packet_id));
+    kept.send(Packet::Puback(Ack::new(
+        first.packet_id.unwrap(),
+        ReasonCode::Success,
+    )));
+    kept.silent();
+    kept.leave();
+    let (mut kept, _) = server.connect_as(lasting("kept"));
+    kept.silent();
+}
