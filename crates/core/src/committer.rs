@@ -171,13 +171,14 @@ impl Committer {
         match appended {
             Ok(()) => {
                 if !entries.is_empty() {
-                    self.store.publish(working);
                     let commits = steps.iter().filter_map(|step| match step {
                         Step::Commit(applied) => Some(&*applied.commit),
                         Step::Messages(_) => None,
                     });
-                    // Before the hub hears of it: who looks up what it has missed finds all that it was told.
+                    // Before anybody sees the rows: who goes on from them finds all that was kept until then, and the hub
+                    // tells what comes after.
                     self.durables.note(commits);
+                    self.store.publish(working);
                 }
                 // Nobody is told what is not durable.
                 self.publish(steps, answers);

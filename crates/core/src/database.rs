@@ -357,10 +357,10 @@ impl Database {
     /// # Errors
     /// [`WriteError::Unavailable`] if it can't be read.
     pub fn durable(&self, key: &str) -> Result<Option<Durable>, WriteError> {
-        let view = self.view();
         let Some(id) = self.0.durables.find(key) else {
             return Ok(None);
         };
+        let view = self.view();
         let read = Durable::read(&view, id);
         read.map(Some).map_err(|error| {
             tracing::error!(

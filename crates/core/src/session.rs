@@ -13,7 +13,7 @@ use sapwood_value::Text;
 
 use crate::committer::{Reply, Request};
 use crate::database::Database;
-use crate::durable::{Claim, DurableChange, DurableId, KeptBounds};
+use crate::durable::{Claim, DurableChange, DurableId, KeptBounds, last_of};
 use crate::event::{Body, Event, EventKind};
 use crate::gate::{Claims, Operation};
 use crate::hub::{Batch, HubRequest, MessageReply, Said};
@@ -434,10 +434,15 @@ impl Session {
 
     /// The numbers of what is kept for this durable session behind `after`, in order, the first `max` of them.
     pub fn kept_after(&self, after: u64, max: usize) -> Vec<u64> {
+        // What is newer than the rows can't be read yet; it is told.
+        let until = last_of(self.database.view().seq());
         let durables = self.database.durables();
-        self.durable
+        let mut numbers = self
+            .durable
             .map(|id| durables.after(id, after, max))
-            .unwrap_or_default()
+            .unwrap_or_default();
+        numbers.retain(|number| *number <= until);
+        numbers
     }
 
     /// How much is kept for this durable session behind `after`, and where to begin so that it is not more than so many
@@ -463,7 +468,9 @@ impl Session {
         max: usize,
     ) -> Option<(DurableId, Vec<u64>)> {
         let name = (share.into(), filter.clone());
-        self.database.durables().claim_waiting(&name, max, self.id)
+        let until = last_of(self.database.view().seq());
+        let durables = self.database.durables();
+        durables.claim_waiting(&name, (max, until), self.id)
     }
 
     /// What was claimed for a group is settled just now: it is not given back when the session leaves.

@@ -4,14 +4,18 @@
 
 mod common;
 
+use std::future::poll_fn;
 use std::path::Path as FsPath;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::thread;
 
 use bytes::Bytes;
 use common::{connect, delete, done, next, path, put, short, write};
 use sapwood_core::{
-    Begin, Core, CoreSettings, Database, Durable, DurableChange, ManualClock, Message, Session,
-    last_of,
+    Begin, Core, CoreSettings, Database, Delivery, Durable, DurableChange, ManualClock, Message,
+    Session, Start, WatchSpec, last_of,
 };
 use sapwood_tree::{Limits, OpKind, Payload, TopicFilter};
 use sapwood_value::Value;
@@ -350,6 +354,79 @@ async fn a_gap_is_told_before_what_came_behind_it_and_what_is_kept_is_not_confla
     assert_eq!(told(&mut session).await, "gsm");
     assert_eq!(session.kept_after(0, 100).len(), 6);
     core.close();
+}
+
+/// Comes back to a session while others write; what was kept meanwhile, and was neither found nor told.
+async fn missed_by_coming_back(database: &Database, key: &str, round: u32) -> Vec<u64> {
+    let mut session = connect(database);
+    session.submit_begin(1, key, 60, Begin::GoOn(resume(database, key).id));
+    next(&mut session, 1).await;
+    let before = session.kept_after(0, usize::MAX).pop().unwrap_or(0);
+    let writer = tokio::spawn({
+        let database = database.clone();
+        async move {
+            for n in 0..20 {
+                done(&database, [put("/s/1", &n.to_string())]).await;
+            }
+        }
+    });
+    let spec = WatchSpec::Topic(filter("s/#"));
+    session.watch(spec, Start::Now).unwrap();
+    let mut told = Vec::new();
+    poll_fn(|cx| {
+        let _anything = session.poll_next(cx, &mut told);
+        if session.is_live() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    let mut found = session.kept_after(before, usize::MAX);
+    found.retain(|number| session.kept(*number).is_some());
+    writer.await.unwrap();
+    done(database, [put("/s/last", &round.to_string())]).await;
+    let mut at_end = false;
+    while !at_end {
+        for told in told.drain(..) {
+            if let Delivery::Event { event, .. } = told {
+                at_end |= event.path == path("/s/last");
+                found.extend(event.kept);
+            }
+        }
+        if !at_end {
+            session.next(&mut told).await;
+        }
+    }
+    let mut kept = session.kept_after(before, usize::MAX);
+    kept.retain(|number| !found.contains(number));
+    kept
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_back_while_others_write_misses_nothing() {
+    let (core, database, _clock) = common::memory();
+    begin(&database, "a", &["s/#"]).await.close().await;
+    let other = begin(&database, "b", &["s/#"]).await;
+    done(&database, (0..2_000).map(|n| put(&format!("/s/{n}"), "1"))).await;
+    // The committer has to wait for who looks something up in all that.
+    let ends = Arc::new(AtomicBool::new(false));
+    let looks = thread::spawn({
+        let ends = Arc::clone(&ends);
+        move || {
+            while !ends.load(Ordering::Relaxed) {
+                other.kept_after(0, 1);
+            }
+        }
+    });
+    let mut missed = Vec::new();
+    for round in 0..40 {
+        missed.extend(missed_by_coming_back(&database, "a", round).await);
+    }
+    ends.store(true, Ordering::Relaxed);
+    looks.join().unwrap();
+    core.close();
+    assert_eq!(missed, Vec::<u64>::new());
 }
 
 #[tokio::test]

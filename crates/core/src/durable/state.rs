@@ -290,7 +290,7 @@ impl Durables {
     pub(crate) fn claim_waiting(
         &self,
         name: &(Text, TopicFilter),
-        max: usize,
+        (max, until): (usize, u64),
         session: SessionId,
     ) -> Option<(DurableId, Vec<u64>)> {
         let mut state = self.state.write();
@@ -300,7 +300,8 @@ impl Durables {
         // No more of them than these can be somebody's.
         let others = group.claims.len() + group.settled.len();
         let looked_at = max.saturating_add(others);
-        let numbers = state.after(id, cursor.max(group.looked_to), looked_at);
+        let mut numbers = state.after(id, cursor.max(group.looked_to), looked_at);
+        numbers.retain(|number| *number <= until);
         let group = state.groups.get_mut(&id)?;
         let last = numbers.last().copied();
         let free = numbers.into_iter();
