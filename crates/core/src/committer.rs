@@ -34,6 +34,8 @@ const SWEEP_BUDGET: Duration = Duration::from_millis(2);
 
 /// How often the log's old segments are looked at.
 const RETAIN_EVERY: Duration = Duration::from_secs(5);
+/// And while there are more to go: one look drops only a few.
+const RETAIN_AGAIN: Duration = Duration::from_millis(250);
 
 /// Something for the committer, in the order in which it came.
 pub(crate) enum Request {
@@ -118,7 +120,8 @@ impl Committer {
     pub(crate) fn run(mut self) {
         let mut waiting = Vec::new();
         let (mut retained, mut swept) = (Instant::now(), Instant::now());
-        while self.queue.take(&mut waiting, self.wait()) {
+        let mut retain_after = RETAIN_EVERY;
+        while self.queue.take(&mut waiting, self.wait(retain_after)) {
             if swept.elapsed() >= SWEEP_EVERY {
                 // It goes with what else is there to be written.
                 waiting.extend(self.sweep());
@@ -134,8 +137,8 @@ impl Committer {
                 std::sync::atomic::Ordering::Relaxed,
             );
             self.expire();
-            if retained.elapsed() >= RETAIN_EVERY {
-                self.retain();
+            if retained.elapsed() >= retain_after {
+                retain_after = self.retain();
                 retained = Instant::now();
             }
         }
@@ -625,29 +628,44 @@ impl Committer {
     }
 
     /// How long to wait for requests: until something expires, or the log is to be looked at.
-    fn wait(&self) -> Option<Duration> {
+    fn wait(&self, retain_after: Duration) -> Option<Duration> {
         let sweeps = self.durables.needs_sweep().then_some(SWEEP_EVERY);
         let ends = self.next_ending.into_iter().chain(self.durables.next_end());
         let next = self.next_expiry.into_iter().chain(ends);
         let until_expiry = next
             .min()
             .map(|expiry| Duration::from_millis(expiry.saturating_sub(self.clock.now_ms()).max(1)));
-        let waits = [until_expiry, sweeps, Some(RETAIN_EVERY)];
+        let waits = [until_expiry, sweeps, Some(retain_after)];
         waits.into_iter().flatten().min()
     }
 
-    fn retain(&mut self) {
+    /// Drops what the log need not keep; says when to look again.
+    fn retain(&mut self) -> Duration {
         let now = UNIX_EPOCH + Duration::from_millis(self.clock.now_ms());
         let keep = Retention {
             bytes_max: self.retention.keep_bytes,
             age_max: self.retention.keep_age,
             now,
         };
-        if let Err(error) = self.log.retain(keep, CommitSeq(self.store.flushed())) {
+        let floor = CommitSeq(self.store.flushed());
+        let reader = self.log.reader();
+        let first = reader.first();
+        if let Err(error) = self.log.retain(keep, floor) {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "an old part of the log could not be removed"
             );
+            return RETAIN_EVERY;
+        }
+        // Rows that are written over and over fill no table of the engine for minutes, while the log grows.
+        let held_back = self.log.is_held_back(keep, floor);
+        if held_back {
+            self.store.persist_soon();
+        }
+        if held_back || reader.first() > first {
+            RETAIN_AGAIN
+        } else {
+            RETAIN_EVERY
         }
     }
 

@@ -63,6 +63,12 @@ pub trait CommitLog: Send {
     /// [`RetainError`] if the disk refused; the log is as usable as before.
     fn retain(&mut self, keep: Retention, floor: CommitSeq) -> Result<(), RetainError>;
 
+    /// Whether [`retain`](Self::retain) would drop far more, were `floor` at the end: it pays to get the engine's rows to
+    /// the disk. A log that says `false` always is right as well.
+    fn is_held_back(&self, _keep: Retention, _floor: CommitSeq) -> bool {
+        false
+    }
+
     /// Flushes, and notes that the log was stopped on purpose and whole.
     ///
     /// # Errors

@@ -211,6 +211,11 @@ impl RowStore {
         self.shared.persist()
     }
 
+    /// Has everything published brought to the disk, flushed, without waiting for it: [`flushed`](Self::flushed) tells.
+    pub fn persist_soon(&self) {
+        self.shared.persist_soon();
+    }
+
     /// Brings everything to the disk and closes the engine, so that the next start has nothing to replay.
     ///
     /// # Errors

@@ -410,6 +410,25 @@ fn the_past_goes_by_age_too_but_never_what_the_engine_lacks() {
     check_from_first(&log);
 }
 
+#[test]
+fn a_log_that_the_engine_holds_back_by_many_segments_says_so() {
+    let disk = FaultDisk::new();
+    let mut log = open(&disk, Durability::Sync).unwrap();
+    while disk.files().len() < 3 {
+        suite::append(&mut log, 5).unwrap();
+    }
+    assert!(
+        !log.is_held_back(keep(1), CommitSeq(0)),
+        "it is not worth it"
+    );
+    while disk.files().len() < 12 {
+        suite::append(&mut log, 5).unwrap();
+    }
+    assert!(log.is_held_back(keep(1), CommitSeq(0)));
+    assert!(!log.is_held_back(keep(1), log.next().previous()));
+    assert!(!log.is_held_back(keep(u64::MAX), CommitSeq(0)));
+}
+
 fn second_segment(disk: &FaultDisk) -> CommitSeq {
     let name = disk.files()[1]
         .file_stem()

@@ -63,6 +63,8 @@ const RESERVE_BYTES: u64 = 64;
 const BUFFER_BYTES: usize = 1024 * 1024;
 /// One call drops no more segments than this, as each costs a flush of the folder while the committer waits.
 const DROPS_MAX: usize = 8;
+/// With more segments than this that only the engine holds back, it pays to have it flush.
+const HELD_MAX: usize = 4;
 
 impl SegmentSettings {
     /// The defaults: level sync, segments of 64 MiB.
@@ -312,18 +314,18 @@ impl SegmentLog {
         if following.header.first > floor.next() {
             return Ok(None);
         }
-        let bytes = kept
-            .segments
-            .iter()
-            .map(|segment| segment.end())
-            .sum::<u64>();
-        let is_old = oldest
-            .file
-            .modified()?
-            .checked_add(keep.age_max)
-            .is_some_and(|end| end < keep.now);
-        Ok((is_old || bytes > keep.bytes_max).then(|| Arc::clone(oldest)))
+        let may_go = bytes_of(&kept.segments) > keep.bytes_max || is_old(oldest, keep)?;
+        Ok(may_go.then(|| Arc::clone(oldest)))
     }
+}
+
+fn bytes_of(segments: &[Arc<Segment>]) -> u64 {
+    segments.iter().map(|segment| segment.end()).sum()
+}
+
+fn is_old(segment: &Segment, keep: Retention) -> io::Result<bool> {
+    let end = segment.file.modified()?.checked_add(keep.age_max);
+    Ok(end.is_some_and(|end| end < keep.now))
 }
 
 impl CommitLog for SegmentLog {
@@ -399,6 +401,23 @@ impl CommitLog for SegmentLog {
             }
         }
         Ok(())
+    }
+
+    fn is_held_back(&self, keep: Retention, floor: CommitSeq) -> bool {
+        let kept = self.shared.kept.read();
+        let mut bytes = bytes_of(&kept.segments);
+        let mut held = 0;
+        for (segment, following) in kept.segments.iter().zip(kept.segments.iter().skip(1)) {
+            if bytes <= keep.bytes_max && !is_old(segment, keep).unwrap_or(false) {
+                break;
+            }
+            bytes -= segment.end();
+            held += usize::from(following.header.first > floor.next());
+            if held > HELD_MAX {
+                return true;
+            }
+        }
+        false
     }
 
     fn close(mut self: Box<Self>) -> Result<(), CloseError> {

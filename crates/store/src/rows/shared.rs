@@ -200,6 +200,15 @@ impl Shared {
         Ok(())
     }
 
+    /// Has the keeper do what [`persist`](Self::persist) waits for.
+    pub(crate) fn persist_soon(&self) {
+        if !self.in_memory {
+            let mut line = self.line.lock();
+            line.persist_to = line.persist_to.max(self.view.load().seq);
+            self.wake.notify_one();
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), PersistError> {
         let line = self.line.lock();
         if let Some(failure) = &line.failure {

@@ -136,6 +136,25 @@ fn many_small_batches_get_to_tables_too() {
 }
 
 #[test]
+fn a_row_written_over_gets_to_tables_when_that_is_asked_for_and_nobody_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = RowSettings {
+        reserve_bytes: 0,
+        freeze_after: Duration::from_secs(3600),
+        ..RowSettings::default()
+    };
+    let store = RowStore::open(dir.path(), settings).unwrap();
+    for seq in 1..=100 {
+        commit(&store, seq, &put(seq, "/one", 1));
+    }
+    assert_eq!(store.flushed(), 0);
+    store.persist_soon();
+    while store.flushed() < 100 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn a_scan_holds_few_large_rows_at_once_and_misses_none() {
     let dir = tempfile::tempdir().unwrap();
     let settings = RowSettings {
