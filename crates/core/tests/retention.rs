@@ -27,11 +27,11 @@ async fn a_log_of_values_written_over_shrinks_to_what_is_to_be_kept() {
     let core = Core::open(settings).unwrap();
     let database = core.database("default").unwrap();
     let text = format!("\"{}\"", "x".repeat(30_000));
-    for _ in 0..100 {
+    for _ in 0..300 {
         done(&database, [put("/a", &text)]).await;
     }
     let log = folder.path().join("databases/default/log");
-    assert!(segments(&log) > 30);
+    assert!(segments(&log) > 100);
     let began = Instant::now();
     while segments(&log) > 8 {
         assert!(began.elapsed() < Duration::from_secs(60));
