@@ -25,8 +25,8 @@ pub(crate) struct Seen {
     /// In the order in which they came.
     pub(crate) receipts: Vec<Receipt>,
     pub(crate) distinct: BTreeSet<Told>,
-    /// How many connections it has had.
-    pub(crate) connections: u64,
+    /// How often a connection of it has begun or ended.
+    pub(crate) turns: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +34,17 @@ pub(crate) struct Receipt {
     pub(crate) told: Told,
     pub(crate) qos: Qos,
     pub(crate) dup: bool,
-    /// How many connections there had been.
-    pub(crate) connections: u64,
+    /// How often a connection had begun or ended.
+    pub(crate) turns: u64,
+}
+
+/// A connection.
+pub(crate) struct Connected<'a>(&'a Ledger);
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.0.seen.lock().unwrap().turns += 1;
+    }
 }
 
 impl Ledger {
@@ -49,19 +58,22 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn connects(&self) {
-        self.seen.lock().unwrap().connections += 1;
+    /// A connection begins, and ends when what this gives is dropped: what is not acknowledged then may come again, in a
+    /// group to another member.
+    pub(crate) fn connects(&self) -> Connected<'_> {
+        self.seen.lock().unwrap().turns += 1;
+        Connected(self)
     }
 
     pub(crate) fn takes(&self, publish: &Publish) {
         let told = Told::read(&publish.message);
         let mut seen = self.seen.lock().unwrap();
-        let connections = seen.connections;
+        let turns = seen.turns;
         seen.receipts.push(Receipt {
             told,
             qos: publish.qos,
             dup: publish.dup,
-            connections,
+            turns,
         });
         seen.distinct.insert(told);
         drop(seen);
@@ -114,8 +126,10 @@ impl Ledger {
             assert_eq!(receipt.qos, qos, "{name}: {receipt:?}");
             if let Some(before) = before.insert(receipt.told, *receipt) {
                 let may = receipt.dup
-                    || receipt.connections > before.connections
-                    || publishers[publisher].resent.contains(&receipt.told);
+                    || receipt.turns > before.turns
+                    || publishers[publisher].resent.contains(&receipt.told)
+                    // It went to a member that has gone, to another one, and again to the first, which is back.
+                    || self.is_group && before.dup;
                 assert!(
                     qos == Qos::AtLeastOnce && may,
                     "{name}: {receipt:?} doubles {before:?}"

@@ -44,7 +44,8 @@ impl Told {
     }
 
     fn payload(self) -> String {
-        let pad = usize::try_from(self.n * 37 % 300).unwrap();
+        // Never a number alone, which would be read as one.
+        let pad = usize::try_from(1 + self.n * 37 % 300).unwrap();
         format!("{} {}", self.n, "x".repeat(pad))
     }
 

@@ -98,7 +98,8 @@ impl<'a> Subscriber<'a> {
         let Some(mut client) = self.who.connect(address) else {
             return false;
         };
-        self.ledger.connects();
+        // It goes before the client does.
+        let _connected = self.ledger.connects();
         let ends = matches!(plan, Plan::Ends);
         let lags = if ends { 0 } else { self.lags };
         let (mut held_back, mut farewell) = (VecDeque::new(), false);
