@@ -100,6 +100,9 @@ fn spawn(folder: &PathBuf, http: u16, mqtt: u16) -> (Child, u16, u16) {
             &format!("127.0.0.1:{http}"),
             "--mqtt",
             &format!("127.0.0.1:{mqtt}"),
+            "--set",
+            // So few that a test can break it.
+            "mqtt.receive_maximum=20",
         ])
         .current_dir(folder)
         .stdin(Stdio::null())
