@@ -88,6 +88,12 @@ impl Client {
         })
     }
 
+    /// Waits longer: others may have much to do first.
+    pub(crate) fn is_patient(&self) {
+        let timeout = Some(SILENCE * 20);
+        self.stream.set_read_timeout(timeout).unwrap();
+    }
+
     pub(crate) fn say(&mut self, packet: &Packet) {
         encode(packet, self.version, &mut self.outbound).unwrap();
     }
@@ -107,7 +113,7 @@ impl Client {
             let read = match self.stream.read(&mut bytes) {
                 Ok(0) => return None,
                 Ok(read) => read,
-                Err(error) if is_timeout(error.kind()) => panic!("nothing came in {SILENCE:?}"),
+                Err(error) if is_timeout(error.kind()) => panic!("nothing came"),
                 Err(_) => return None,
             };
             self.inbound.extend_from_slice(&bytes[..read]);

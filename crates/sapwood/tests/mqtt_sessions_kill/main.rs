@@ -206,7 +206,7 @@ fn drain(
         if !missing.is_empty() {
             // The subscribers would wait.
             server.kill().unwrap();
-            panic!("{missing}");
+            panic!("{missing}{}", server.log().unwrap());
         }
         say_farewell(farewell, address, &farewells);
     });

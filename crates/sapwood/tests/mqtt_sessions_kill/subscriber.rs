@@ -101,6 +101,9 @@ impl<'a> Subscriber<'a> {
         // It goes before the client does.
         let _connected = self.ledger.connects();
         let ends = matches!(plan, Plan::Ends);
+        if ends {
+            client.is_patient();
+        }
         let lags = if ends { 0 } else { self.lags };
         let (mut held_back, mut farewell) = (VecDeque::new(), false);
         for _ in 0..breaks_after {
@@ -108,7 +111,9 @@ impl<'a> Subscriber<'a> {
                 assert!(!ends, "{}: the server is gone", self.who.name);
                 return false;
             };
-            thread::sleep(self.slow);
+            if !ends {
+                thread::sleep(self.slow);
+            }
             farewell |= self.takes(packet, &mut held_back);
             received.send(()).ok();
             while held_back.len() > lags {
